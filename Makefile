@@ -1,0 +1,39 @@
+# Two commands do everything: `make demo` and `make test`. Both make the environment if it is missing.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help demo test check format bench clean
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 12) else "mot-lab needs Python 3.11 or 3.12, this is " + sys.version.split()[0] + "; set PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar on -c constraints.txt -e '.[dev]'
+	@touch $@
+
+env: $(READY)  ## make the environment (.venv)
+
+demo: $(READY)  ## three arms, two seeds, on emoji scenes; prints where the report is
+	$(BIN)/mot-lab study experiments/openmoji/transfusion.yaml
+
+test: $(READY)  ## run the tests
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: $(READY)  ## lint, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)  ## mend what the linter can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)  ## step time of every arm, interleaved
+	$(BIN)/python -m benchmarks.step_time
+
+clean:  ## remove runs and prepared data, keep the environment
+	rm -rf runs .cache
