@@ -1,0 +1,123 @@
+"""One global self-attention over the interleaved sequence, with projections per tower.
+
+Shapes: B rows, S positions, T tokens in grouped order, D width, H heads, E = D / H head width.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mot_lab.backbones.grouping import TokenGroups
+from mot_lab.backbones.towers import Towers
+from mot_lab.backbones.wiring import Wiring
+
+if TYPE_CHECKING:
+    from mot_lab.backbones.transformer import TransformerConfig
+
+
+def attention_mask(document_BS: Tensor, image_BS: Tensor) -> Tensor:
+    """Who sees whom: causal, bidirectional inside one image, never across documents.
+
+    Args:
+        document_BS: document ids [B, S], unique within a row; padding is a document of its own.
+        image_BS: image ids [B, S], unique within a row, -1 outside images that are denoised
+            jointly (Transfusion, arXiv 2408.11039, section 3.2).
+
+    Returns:
+        bool [B, 1, S, S], True where the query (third axis) may attend to the key (last axis).
+    """
+    length = document_BS.shape[1]
+    causal_SS = torch.ones(length, length, dtype=torch.bool, device=document_BS.device).tril()
+    same_image_BSS = (image_BS[:, :, None] == image_BS[:, None, :]) & (image_BS[:, :, None] >= 0)
+    same_document_BSS = document_BS[:, :, None] == document_BS[:, None, :]
+    return ((causal_SS | same_image_BSS) & same_document_BSS)[:, None]
+
+
+def rotary_angles(position_N: Tensor, head_width: int, base: float) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of RoPE (arXiv 2104.09864), each [N, 1, E], halves layout as in Llama."""
+    exponent = torch.arange(0, head_width, 2, device=position_N.device).double() / head_width
+    angle_NE = position_N.double()[:, None] / base**exponent
+    angle_NE = torch.cat([angle_NE, angle_NE], dim=-1)[:, None]
+    return angle_NE.cos(), angle_NE.sin()
+
+
+@dataclass(frozen=True)
+class AttentionContext:
+    """What attention needs of a batch, computed once and used in every layer.
+
+    Attributes:
+        mask: bool [B, 1, S, S] (`attention_mask`).
+        cos_T1E, sin_T1E: rotary angles of the tokens in grouped order.
+    """
+
+    mask: Tensor
+    cos_T1E: Tensor
+    sin_T1E: Tensor
+
+
+class QKNorm(nn.Module):
+    """Norm of queries and keys over the head width, before RoPE (Chameleon, arXiv 2405.09818).
+
+    ``layer`` is Chameleon's LayerNorm with bias, ``rms`` is Qwen3's RMSNorm.
+    """
+
+    def __init__(self, head_width: int, kind: str, eps: float) -> None:
+        super().__init__()
+        make = nn.LayerNorm if kind == "layer" else nn.RMSNorm
+        self.query = make(head_width, eps=eps)
+        self.key = make(head_width, eps=eps)
+
+    def forward(self, qk_T2HE: Tensor) -> Tensor:
+        """[T, 2, H, E] -> [T, 2, H, E]."""
+        q_THE, k_THE = qk_T2HE.unbind(1)
+        return torch.stack([self.query(q_THE), self.key(k_THE)], dim=1)
+
+
+class Attention(nn.Module):
+    """Multi-head attention: Q, K, V, O and QK-norms per tower, one softmax for all modalities."""
+
+    def __init__(self, config: "TransformerConfig", wiring: Wiring) -> None:
+        super().__init__()
+        width = config.width
+        self.width, self.heads = width, config.heads
+        self.qkv = Towers(wiring, "attention", lambda _: nn.Linear(width, 3 * width, bias=False))
+        self.out = Towers(wiring, "attention", lambda _: nn.Linear(width, width, bias=False))
+        self.qk_norm: Towers | None = None
+        if config.qk_norm != "none":
+            self.qk_norm = Towers(
+                wiring,
+                "norms",
+                lambda _: QKNorm(width // config.heads, config.qk_norm, config.qk_norm_eps),
+            )
+
+    def forward(self, x_TD: Tensor, groups: TokenGroups, context: AttentionContext) -> Tensor:
+        """[T, D] in grouped order -> [T, D] in grouped order."""
+        tokens, width = x_TD.shape
+        (rows, length), heads = groups.shape, self.heads
+        qkv_T3HE = self.qkv(x_TD, groups).view(tokens, 3, heads, width // heads)
+        qk_T2HE, v_THE = qkv_T3HE[:, :2], qkv_T3HE[:, 2]
+        if self.qk_norm is not None:
+            qk_T2HE = self.qk_norm(qk_T2HE, groups)
+        qk_T2HE = rotate(qk_T2HE, context.cos_T1E[:, None], context.sin_T1E[:, None])
+        qk_N2HE = groups.restore(qk_T2HE)
+        v_NHE = groups.restore(v_THE)
+        q_BHSE, k_BHSE = (
+            x.unflatten(0, (rows, length)).transpose(1, 2) for x in qk_N2HE.unbind(1)
+        )
+        v_BHSE = v_NHE.unflatten(0, (rows, length)).transpose(1, 2)
+        y_BHSE = F.scaled_dot_product_attention(q_BHSE, k_BHSE, v_BHSE, attn_mask=context.mask)
+        y_ND = y_BHSE.transpose(1, 2).reshape(rows * length, width)
+        return self.out(groups.group(y_ND), groups)
+
+    def forward_flops(self, tokens: float, pairs: float) -> float:
+        """FLOPs of one forward pass: 8 D^2 per token (Q, K, V, O), 4 D per query-key pair."""
+        return 8 * self.width**2 * tokens + 4 * self.width * pairs
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary position embedding on the last axis, first half paired with second half."""
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([-second, first], dim=-1) * sin

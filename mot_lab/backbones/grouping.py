@@ -1,0 +1,105 @@
+"""Tokens sorted by tower, once per batch, so that every weight works on contiguous rows.
+
+Shapes: B rows, S positions per row, T real tokens (no padding) of the batch, D width.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mot_lab.backbones.wiring import Wiring
+
+
+class _Permute(torch.autograd.Function):
+    """``x[order]`` whose backward is the gather ``grad[inverse]`` (index_select's scatters)."""
+
+    @staticmethod
+    def forward(ctx, x_ND: Tensor, order_N: Tensor, inverse_N: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.save_for_backward(inverse_N)
+        return x_ND.index_select(0, order_N)
+
+    @staticmethod
+    def backward(ctx, grad_ND: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        (inverse_N,) = ctx.saved_tensors
+        return grad_ND.index_select(0, inverse_N), None, None
+
+
+@dataclass(frozen=True)
+class TokenGroups:
+    """Where each token of a batch stands in grouped order.
+
+    Attributes:
+        order_N: grouped place -> flat place ``b * S + s``, padding last (N = B * S); None when
+            grouped order is sequence order (one cell, no padding): then nothing is moved.
+        inverse_N: flat place -> grouped place; None likewise.
+        sizes: real tokens of each cell of the wiring (host ints).
+        shape: (B, S).
+    """
+
+    order_N: Tensor | None
+    inverse_N: Tensor | None
+    sizes: tuple[int, ...]
+    shape: tuple[int, int]
+
+    @classmethod
+    def build(cls, modality_BS: Tensor, counts: Mapping[str, int], wiring: Wiring) -> "TokenGroups":
+        """Sort a batch's tokens by cell, keeping sequence order inside each.
+
+        Args:
+            modality_BS: int64 modality ids [B, S], -1 for padding.
+            counts: real tokens per modality (host ints, so that the device is never waited for).
+            wiring: whose cells are the groups.
+
+        Example:
+            >>> from mot_lab.backbones.wiring import named_arms
+            >>> mot = named_arms(["text", "image"])["mot"].wiring
+            >>> modality_BS = torch.tensor([[0, 1, 1, 0]])
+            >>> TokenGroups.build(modality_BS, {"text": 2, "image": 2}, mot).order_N.tolist()
+            [0, 3, 1, 2]
+        """
+        rows, length = modality_BS.shape
+        sizes = tuple(sum(counts[name] for name in cell) for cell in wiring.cells)
+        if len(sizes) == 1 and sizes[0] == rows * length:
+            return cls(None, None, sizes, (rows, length))
+        ids = {name: i for i, name in enumerate(wiring.modalities)}
+        cell_of_modality = torch.empty(len(ids) + 1, dtype=torch.int64)
+        cell_of_modality[-1] = len(sizes)  # padding (-1) sorts behind everything
+        for cell, members in enumerate(wiring.cells):
+            for name in members:
+                cell_of_modality[ids[name]] = cell
+        cell_N = cell_of_modality.to(modality_BS.device)[modality_BS.flatten()]
+        order_N = torch.sort(cell_N, stable=True).indices
+        inverse_N = torch.empty_like(order_N)
+        inverse_N[order_N] = torch.arange(order_N.numel(), device=order_N.device)
+        return cls(order_N, inverse_N, sizes, (rows, length))
+
+    @property
+    def tokens(self) -> int:
+        """Number T of real tokens."""
+        return sum(self.sizes)
+
+    def tower_sizes(self, towers: tuple[tuple[int, ...], ...]) -> list[int]:
+        """Rows of each tower, given the cells that each one holds."""
+        return [sum(self.sizes[cell] for cell in cells) for cells in towers]
+
+    def group(self, x_ND: Tensor) -> Tensor:
+        """From flat sequence order [B * S, ...] to grouped order [T, ...]; padding is dropped."""
+        if self.order_N is None or self.inverse_N is None:
+            return x_ND
+        return _Permute.apply(x_ND, self.order_N, self.inverse_N)[: self.tokens]
+
+    def restore(self, x_TD: Tensor) -> Tensor:
+        """From grouped order [T, ...] to flat sequence order [B * S, ...]; padding gets zeros."""
+        if self.order_N is None or self.inverse_N is None:
+            return x_TD
+        padding = self.order_N.numel() - self.tokens
+        if padding:
+            x_TD = F.pad(x_TD, (0, 0) * (x_TD.dim() - 1) + (0, padding))
+        return _Permute.apply(x_TD, self.inverse_N, self.order_N)
+
+    def places(self, flat_K: Tensor) -> Tensor:
+        """Grouped places of given flat places ``b * S + s``."""
+        return flat_K if self.inverse_N is None else self.inverse_N[flat_K]

@@ -1,0 +1,159 @@
+"""One transformer for every arm; only its `Wiring` differs.
+
+Shapes: B rows, S positions, T tokens in grouped order, D width.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mot_lab.backbones.attention import (
+    Attention,
+    AttentionContext,
+    attention_mask,
+    rotary_angles,
+)
+from mot_lab.backbones.expert_choice import ExpertChoice
+from mot_lab.backbones.feed_forward import FeedForward, swiglu_hidden
+from mot_lab.backbones.grouping import TokenGroups
+from mot_lab.backbones.towers import Towers
+from mot_lab.backbones.wiring import Wiring
+
+
+@dataclass
+class TransformerConfig:
+    """Size and switches of the backbone, the same for every arm of a study.
+
+    Attributes:
+        width: D.
+        layers: number of blocks.
+        heads: attention heads; the width must be a multiple of twice this number (RoPE).
+        feed_forward_multiple: SwiGLU's hidden width is 2/3 * 4 D rounded up to a multiple of this
+            (256 gives the paper's sizes).
+        norm: ``pre`` (Llama, Transfusion) or ``post`` (Swin, as printed in Eq. 1-2 of MoT).
+        norm_eps: epsilon of the RMS norms.
+        qk_norm: ``layer`` (Chameleon), ``rms`` (Qwen3) or ``none``.
+        qk_norm_eps: epsilon of the QK-norms.
+        rope_base: RoPE's base.
+        gate: of expert-choice towers, ``sigmoid`` (MoMa) or ``softmax`` (Expert Choice).
+    """
+
+    width: int = 128
+    layers: int = 4
+    heads: int = 4
+    feed_forward_multiple: int = 256
+    norm: Literal["pre", "post"] = "pre"
+    norm_eps: float = 1e-5
+    qk_norm: Literal["layer", "rms", "none"] = "layer"
+    qk_norm_eps: float = 1e-5
+    rope_base: float = 10_000.0
+    gate: Literal["sigmoid", "softmax"] = "sigmoid"
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.layers, self.heads, self.feed_forward_multiple) < 1:
+            raise ValueError(
+                f"width {self.width}, layers {self.layers}, heads {self.heads} and "
+                f"feed_forward_multiple {self.feed_forward_multiple} must be at least 1"
+            )
+        if self.width % (2 * self.heads):
+            raise ValueError(
+                f"width {self.width} must be a multiple of 2 * heads = {2 * self.heads}"
+            )
+
+    @property
+    def hidden(self) -> int:
+        """Hidden width of the feed-forward."""
+        return swiglu_hidden(self.width, self.feed_forward_multiple)
+
+
+class Block(nn.Module):
+    """Attention and feed-forward with their norms, each wired by the arm."""
+
+    def __init__(self, config: TransformerConfig, wiring: Wiring) -> None:
+        super().__init__()
+        self.pre_norm = config.norm == "pre"
+
+        def norm(_: str) -> nn.Module:
+            return nn.RMSNorm(config.width, eps=config.norm_eps)
+
+        def feed_forward(tower: str) -> nn.Module:
+            experts = wiring.experts.get(tower)
+            if experts is None:
+                return FeedForward(config.width, config.hidden)
+            return ExpertChoice(config.width, config.hidden, experts, config.gate)
+
+        self.attention = Attention(config, wiring)
+        self.attention_norm = Towers(wiring, "norms", norm)
+        self.feed_forward = Towers(wiring, "feed_forward", feed_forward)
+        self.feed_forward_norm = Towers(wiring, "norms", norm)
+
+    def forward(self, x_TD: Tensor, groups: TokenGroups, context: AttentionContext) -> Tensor:
+        """[T, D] -> [T, D], both in grouped order."""
+        if self.pre_norm:
+            x_TD = x_TD + self.attention(self.attention_norm(x_TD, groups), groups, context)
+            return x_TD + self.feed_forward(self.feed_forward_norm(x_TD, groups), groups)
+        x_TD = x_TD + self.attention_norm(self.attention(x_TD, groups, context), groups)
+        return x_TD + self.feed_forward_norm(self.feed_forward(x_TD, groups), groups)
+
+    def forward_flops(self, modality: str, tokens: float, pairs: float) -> float:
+        """FLOPs of one forward pass for a modality's tokens and its query-key pairs."""
+        feed_forward = self.feed_forward.of(modality)
+        assert isinstance(feed_forward, FeedForward | ExpertChoice)
+        return self.attention.forward_flops(tokens, pairs) + feed_forward.forward_flops(tokens)
+
+
+class Transformer(nn.Module):
+    """The backbone of every arm: blocks and a final norm.
+
+    Args:
+        config: size and switches.
+        wiring: which modalities share which weights.
+    """
+
+    def __init__(self, config: TransformerConfig, wiring: Wiring) -> None:
+        super().__init__()
+        self.config = config
+        self.wiring = wiring
+        self.blocks = nn.ModuleList(Block(config, wiring) for _ in range(config.layers))
+        self.final_norm = Towers(
+            wiring, "norms", lambda _: nn.RMSNorm(config.width, eps=config.norm_eps)
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Normal(0, 0.02); projections onto the residual stream scaled by 1 / sqrt(2 layers)
+        (GPT-2), in every tower and expert alike."""
+        residual = 0.02 / math.sqrt(2 * self.config.layers)
+        for name, parameter in self.named_parameters():
+            if parameter.dim() > 1:
+                onto_residual = ".out." in name or ".down" in name
+                nn.init.normal_(parameter, std=residual if onto_residual else 0.02)
+
+    def context(
+        self, groups: TokenGroups, document_BS: Tensor, image_BS: Tensor, position_BS: Tensor
+    ) -> AttentionContext:
+        """Mask and rotary angles of a batch; the angles have the precision of the weights."""
+        position_T = groups.group(position_BS.flatten()[:, None])[:, 0]
+        head_width = self.config.width // self.config.heads
+        angles = rotary_angles(position_T, head_width, self.config.rope_base)
+        dtype = next(self.parameters()).dtype
+        cos_T1E, sin_T1E = (angle.to(dtype) for angle in angles)
+        return AttentionContext(attention_mask(document_BS, image_BS), cos_T1E, sin_T1E)
+
+    def forward(self, x_TD: Tensor, groups: TokenGroups, context: AttentionContext) -> Tensor:
+        """[T, D] -> [T, D], both in grouped order, final norm included."""
+        for block in self.blocks:
+            x_TD = block(x_TD, groups, context)
+        return self.final_norm(x_TD, groups)
+
+    def expert_choice(self) -> list[tuple[str, str, ExpertChoice]]:
+        """Every expert-choice feed-forward as (layer and tower, tower, module)."""
+        return [
+            (f"{layer}/{tower}", tower, module)
+            for layer, block in enumerate(self.blocks)
+            for tower, module in block.feed_forward.tower.items()
+            if isinstance(module, ExpertChoice)
+        ]

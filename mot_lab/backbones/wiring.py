@@ -1,0 +1,244 @@
+"""The arms: which modalities share which weights, as data.
+
+A `Wiring` gives, for each kind of weight, a partition of the modalities into *towers*. Dense puts
+all modalities in one tower, Mixture-of-Transformers (MoT, arXiv 2411.04996) gives each its own,
+and everything between is a partition as well. A tower's feed-forward may hold several experts
+(expert choice, arXiv 2202.09368).
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import permutations
+
+Tower = tuple[str, ...]
+Partition = tuple[Tower, ...]
+
+WEIGHT_KINDS = ("attention", "feed_forward", "norms")
+
+
+def tower_name(tower: Tower) -> str:
+    """``("text", "image")`` is called ``text_image`` in parameter names and logs."""
+    return "_".join(tower)
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """Which modalities share each kind of weight.
+
+    Attributes:
+        modalities: names in the order of their ids in a batch (0 = text).
+        attention: towers of the Q, K, V and O projections.
+        feed_forward: towers of the SwiGLU feed-forwards.
+        norms: towers of the layer norms, the QK-norms and the final norm.
+        experts: number of expert-choice experts by name of the feed-forward tower; a tower that is
+            not named has a plain feed-forward.
+
+    Raises:
+        ValueError: a partition misses, repeats or invents a modality; an expert count names no
+            tower; or no order of the modalities makes every tower contiguous.
+    """
+
+    modalities: tuple[str, ...]
+    attention: Partition
+    feed_forward: Partition
+    norms: Partition
+    experts: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for kind in WEIGHT_KINDS:
+            listed = [name for tower in getattr(self, kind) for name in tower]
+            if sorted(listed) != sorted(self.modalities):
+                raise ValueError(
+                    f"{kind}: {[list(tower) for tower in getattr(self, kind)]} must name each "
+                    f"of the modalities {list(self.modalities)} exactly once"
+                )
+        names = [tower_name(tower) for tower in self.feed_forward]
+        for tower, count in self.experts.items():
+            if tower not in names:
+                raise ValueError(f"experts: {tower!r} is no feed-forward tower; there are {names}")
+            if count < 1:
+                raise ValueError(f"experts: tower {tower!r} has {count} experts, needs at least 1")
+        _ = self.cells  # fails here, not in the middle of a run
+
+    @property
+    def cells(self) -> Partition:
+        """The groups tokens are sorted into: modalities that share all weights stay together, and
+        the order makes every tower of every kind a contiguous run of cells."""
+        signature = {
+            name: tuple(_index_of(getattr(self, kind), name) for kind in WEIGHT_KINDS)
+            for name in self.modalities
+        }
+        cells: list[list[str]] = []
+        for name in self.modalities:
+            for cell in cells:
+                if signature[cell[0]] == signature[name]:
+                    cell.append(name)
+                    break
+            else:
+                cells.append([name])
+        for order in permutations(cells):
+            if all(self._contiguous(order, getattr(self, kind)) for kind in WEIGHT_KINDS):
+                return tuple(tuple(cell) for cell in order)
+        raise ValueError(
+            f"no order of {list(self.modalities)} makes all towers of attention={self.attention}, "
+            f"feed_forward={self.feed_forward}, norms={self.norms} contiguous; use partitions of "
+            f"which one refines the other"
+        )
+
+    @staticmethod
+    def _contiguous(order: Sequence[Sequence[str]], partition: Partition) -> bool:
+        towers = [_index_of(partition, cell[0]) for cell in order]
+        changes = sum(a != b for a, b in zip(towers, towers[1:], strict=False))
+        return changes == len(set(towers)) - 1
+
+    def ordered(self, kind: str) -> tuple[tuple[Tower, tuple[int, ...]], ...]:
+        """The towers of a kind in grouped order, each with the indices of its cells."""
+        partition: Partition = getattr(self, kind)
+        cell_tower = [_index_of(partition, cell[0]) for cell in self.cells]
+        seen = list(dict.fromkeys(cell_tower))
+        return tuple(
+            (partition[t], tuple(i for i, owner in enumerate(cell_tower) if owner == t))
+            for t in seen
+        )
+
+
+def _index_of(partition: Partition, name: str) -> int:
+    return next(i for i, tower in enumerate(partition) if name in tower)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A named wiring in a study, with one line that says what it is."""
+
+    name: str
+    description: str
+    wiring: Wiring
+
+
+def _shared(modalities: tuple[str, ...]) -> Partition:
+    return (modalities,)
+
+
+def _separate(modalities: tuple[str, ...]) -> Partition:
+    return tuple((name,) for name in modalities)
+
+
+def _uniform(modalities: tuple[str, ...], towers: Partition, experts: Mapping[str, int]) -> Wiring:
+    return Wiring(modalities, towers, towers, towers, experts)
+
+
+def named_arms(modalities: Sequence[str]) -> dict[str, Arm]:
+    """Every arm that has a name, for these modalities (paper: figures 5-17).
+
+    ``moe_2x``, ``moe_3x``, ``moe_4x`` are examples of ``moe_<E>x``, which `parse_arm` accepts for
+    any number of experts E; likewise ``mot_text_moe_<E>x``.
+    """
+    names = tuple(modalities)
+    shared, separate = _shared(names), _separate(names)
+    one = tower_name(names)
+    arms = [
+        Arm("dense", "one tower for all modalities: the baseline", _uniform(names, shared, {})),
+        Arm("mot", "a tower per modality for all weights", _uniform(names, separate, {})),
+        Arm(
+            "untie_ffn",
+            "feed-forward per modality, attention and norms shared",
+            Wiring(names, shared, separate, shared),
+        ),
+        Arm(
+            "untie_ffn_qkv",
+            "feed-forward and Q, K, V, O per modality, norms shared",
+            Wiring(names, separate, separate, shared),
+        ),
+    ]
+    for experts in (2, 3, 4):
+        arms.append(
+            Arm(
+                f"moe_{experts}x",
+                f"one tower, feed-forward of {experts} expert-choice experts",
+                _uniform(names, shared, {one: experts}),
+            )
+        )
+    arms.append(
+        Arm(
+            "mot_text_moe_4x",
+            "a tower per modality, 4 expert-choice experts in the text tower",
+            _uniform(names, separate, {"text": 4} if "text" in names else {}),
+        )
+    )
+    if len(names) > 2:
+        for name in names:
+            others = tuple(other for other in names if other != name)
+            arms.append(
+                Arm(
+                    f"loo_{name}",
+                    f"{name} isolated in its own tower, the others share one",
+                    _uniform(names, (others, (name,)), {}),
+                )
+            )
+    return {arm.name: arm for arm in arms}
+
+
+def parse_arm(spec: object, modalities: Sequence[str]) -> Arm:
+    """An arm from its line in a configuration.
+
+    Args:
+        spec: a name (``mot``), a partition (``[[text], [image]]``), or one named entry
+            ``{name: partition}`` or ``{name: {attention: .., feed_forward: .., norms: ..,
+            experts: {tower: E}}}``; a weight kind that is left out has one shared tower.
+        modalities: names in batch order.
+
+    Raises:
+        ValueError: an unknown name (the known ones are listed) or a partition that does not fit.
+    """
+    names = tuple(modalities)
+    if isinstance(spec, str):
+        return _named(spec, names)
+    if isinstance(spec, Sequence):
+        towers = _partition(spec)
+        label = "-".join(tower_name(tower) for tower in towers)
+        return Arm(label, f"towers {spec}", _uniform(names, towers, {}))
+    if isinstance(spec, Mapping) and len(spec) == 1:
+        (name, value), *_ = spec.items()
+        if isinstance(value, Mapping):
+            unknown = set(value) - {*WEIGHT_KINDS, "experts"}
+            if unknown:
+                raise ValueError(
+                    f"arm {name!r}: unknown {sorted(unknown)}; "
+                    f"there are {[*WEIGHT_KINDS, 'experts']}"
+                )
+            kinds = {
+                kind: _partition(value[kind]) if kind in value else _shared(names)
+                for kind in WEIGHT_KINDS
+            }
+            wiring = Wiring(names, **kinds, experts=dict(value.get("experts", {})))
+        else:
+            wiring = _uniform(names, _partition(value), {})
+        return Arm(str(name), f"{value}", wiring)
+    raise ValueError(
+        f"arm {spec!r} is neither a name, nor a partition like [[text], [image]], "
+        f"nor one entry {{name: partition}}"
+    )
+
+
+def _named(name: str, names: tuple[str, ...]) -> Arm:
+    arms = named_arms(names)
+    if name in arms:
+        return arms[name]
+    if match := re.fullmatch(r"(mot_text_)?moe_(\d+)x", name):
+        experts = int(match[2])
+        text_only = bool(match[1])
+        towers = _separate(names) if text_only else _shared(names)
+        tower = "text" if text_only else tower_name(names)
+        description = f"{experts} expert-choice experts in tower {tower}"
+        return Arm(name, description, _uniform(names, towers, {tower: experts}))
+    raise ValueError(f"unknown arm {name!r}; known for {list(names)}: {', '.join(arms)}")
+
+
+def _partition(value: object) -> Partition:
+    if not isinstance(value, Sequence) or isinstance(value, str) or not value:
+        raise ValueError(f"{value!r} is no partition; write it like [[text], [image]]")
+    for tower in value:
+        if not isinstance(tower, Sequence) or isinstance(tower, str) or not tower:
+            raise ValueError(f"tower {tower!r} must be a list of modalities, like [text, image]")
+    return tuple(tuple(str(name) for name in tower) for tower in value)
