@@ -1,0 +1,138 @@
+"""Image generation by diffusion on latents: noising, loss target, sampling steps.
+
+Shapes: N images, C x H x W latents, P patches per image, D backbone width.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, FlowMatchEulerDiscreteScheduler
+from torch import Tensor, nn
+
+from mot_lab.heads.patch_codec import make_codec
+
+TRAIN_STEPS = 1000
+
+
+@dataclass
+class DiffusionConfig:
+    """The diffusion head, the same for every arm of a study.
+
+    Attributes:
+        codec: ``linear`` or ``unet`` between latents and tokens.
+        unet_channels: width of the U-Net codec (no source gives it).
+        objective: ``epsilon`` (DDPM noise prediction, cosine schedule, 1,000 steps: Transfusion)
+            or ``flow`` (rectified flow's velocity).
+        loss_weight: of the diffusion loss beside the language-model loss (5: Transfusion, Eq. 4).
+        sampler: of generation; ``ddim`` or ``ddpm`` for epsilon; flow has its own Euler steps.
+        sample_steps: denoising steps of generation (250 in the paper).
+    """
+
+    codec: Literal["linear", "unet"] = "linear"
+    unet_channels: int = 64
+    objective: Literal["epsilon", "flow"] = "epsilon"
+    loss_weight: float = 5.0
+    sampler: Literal["ddim", "ddpm"] = "ddim"
+    sample_steps: int = 250
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.sample_steps <= TRAIN_STEPS:
+            raise ValueError(f"sample_steps {self.sample_steps} must be 1 to {TRAIN_STEPS}")
+        if self.loss_weight < 0:
+            raise ValueError(f"loss_weight {self.loss_weight} must not be negative")
+
+
+class DiffusionHead(nn.Module):
+    """Patch codec and noise schedule around the backbone.
+
+    Args:
+        config: of the head.
+        latent_shape: (C, H, W) of the image tokenizer's latents.
+        patch: side of an image token, in latent positions.
+        width: D.
+    """
+
+    def __init__(
+        self,
+        config: DiffusionConfig,
+        latent_shape: tuple[int, int, int],
+        patch: int,
+        width: int,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.latent_shape = latent_shape
+        self.codec = make_codec(config.codec, latent_shape, patch, width, config.unet_channels)
+        alphas = DDPMScheduler(TRAIN_STEPS, beta_schedule="squaredcos_cap_v2").alphas_cumprod
+        self.register_buffer("alphas_cumprod", alphas, persistent=False)
+
+    def add_noise(self, latents_NCHW: Tensor, noise_NCHW: Tensor, time_N: Tensor) -> Tensor:
+        """The noised latents at time t: ``sqrt(a) x + sqrt(1 - a) eps`` (epsilon) or
+        ``(1 - t) x + t eps`` (flow). Noise is added before patchification.
+        """
+        if self.config.objective == "flow":
+            t = time_N.to(latents_NCHW.dtype)[:, None, None, None]
+            return (1 - t) * latents_NCHW + t * noise_NCHW
+        step_N = (time_N * TRAIN_STEPS).round().long()
+        alpha = self.alphas_cumprod[step_N].to(latents_NCHW.dtype)[:, None, None, None]
+        return alpha.sqrt() * latents_NCHW + (1 - alpha).sqrt() * noise_NCHW
+
+    def target(self, latents_NCHW: Tensor, noise_NCHW: Tensor) -> Tensor:
+        """What the model predicts: the noise, or the velocity ``eps - x``."""
+        return noise_NCHW - latents_NCHW if self.config.objective == "flow" else noise_NCHW
+
+    def image_losses(
+        self, prediction_NCHW: Tensor, latents_NCHW: Tensor, noise_NCHW: Tensor
+    ) -> Tensor:
+        """Mean squared error of each image [N], over all its latent values (L_DDPM)."""
+        error = (prediction_NCHW - self.target(latents_NCHW, noise_NCHW)).float()
+        return error.square().flatten(1).mean(dim=1)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        predict: Callable[[Tensor, Tensor], Tensor],
+        images: int,
+        generator: torch.Generator,
+        device: torch.device,
+        steps: int | None = None,
+    ) -> Tensor:
+        """Denoise pure noise into latents [N, C, H, W].
+
+        Args:
+            predict: (noised latents [N, C, H, W], times [N] in [0, 1)) -> prediction.
+            images: N.
+            generator: on the CPU, so that a seed gives the same pictures on every device.
+            device: of the model.
+            steps: denoising steps, by default the configuration's.
+        """
+        scheduler = self._scheduler()
+        scheduler.set_timesteps(steps or self.config.sample_steps)
+        shape = (images, *self.latent_shape)
+        x_NCHW = torch.randn(shape, generator=generator).to(device)
+        for timestep in scheduler.timesteps:
+            time_N = torch.full((images,), float(timestep) / TRAIN_STEPS, device=device)
+            prediction_NCHW = predict(x_NCHW, time_N).float()
+            x_NCHW = scheduler.step(
+                prediction_NCHW, timestep, x_NCHW, generator=generator
+            ).prev_sample
+        return x_NCHW
+
+    def _scheduler(self) -> DDIMScheduler | DDPMScheduler | FlowMatchEulerDiscreteScheduler:
+        if self.config.objective == "flow":
+            return FlowMatchEulerDiscreteScheduler(TRAIN_STEPS)
+        make = DDIMScheduler if self.config.sampler == "ddim" else DDPMScheduler
+        return make(
+            TRAIN_STEPS,
+            beta_schedule="squaredcos_cap_v2",
+            prediction_type="epsilon",
+            clip_sample=True,
+            clip_sample_range=SAMPLE_RANGE,
+        )
+
+
+# The cosine schedule ends at alpha ~ 0, where x_0 = (x - sqrt(1 - a) eps) / sqrt(a) explodes;
+# latents have unit variance, and none was seen beyond this many standard deviations.
+SAMPLE_RANGE = 5.0

@@ -1,0 +1,92 @@
+"""The network: tokens and latents in, logits and denoising predictions out. No training here.
+
+Shapes: B rows, S positions, T tokens in grouped order, D width, L text targets, N images,
+P patches per image, V vocabulary, C x H x W latents.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from mot_lab.backbones.grouping import TokenGroups
+from mot_lab.backbones.transformer import Transformer, TransformerConfig
+from mot_lab.backbones.wiring import Wiring
+from mot_lab.batch import MultimodalBatch
+from mot_lab.data.interface import DataInterface
+from mot_lab.heads.autoregressive import AutoregressiveHead
+from mot_lab.heads.diffusion import DiffusionConfig, DiffusionHead
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the network says of a batch: logits [L, V], denoising prediction [N, C, H, W]."""
+
+    logits_LV: Tensor
+    prediction_NCHW: Tensor
+
+
+class MultimodalModel(nn.Module):
+    """Both heads around one backbone.
+
+    Args:
+        backbone: size and switches of the transformer.
+        wiring: the arm.
+        diffusion: of the image head.
+        data: vocabulary, latents and patches, agreed with the data.
+    """
+
+    def __init__(
+        self,
+        backbone: TransformerConfig,
+        wiring: Wiring,
+        diffusion: DiffusionConfig,
+        data: DataInterface,
+    ) -> None:
+        super().__init__()
+        self.transformer = Transformer(backbone, wiring)
+        self.text = AutoregressiveHead(data.vocab_size, backbone.width)
+        self.image = DiffusionHead(diffusion, data.latent_shape, data.patch, backbone.width)
+
+    def groups(self, batch: MultimodalBatch) -> TokenGroups:
+        """The batch's tokens grouped by the arm's towers."""
+        return TokenGroups.build(batch.modality_BS, batch.counts, self.transformer.wiring)
+
+    def forward(self, batch: MultimodalBatch) -> Output:
+        """Predict the next tokens and the noise of the images."""
+        noised_NCHW = self.image.add_noise(batch.latents_NCHW, batch.noise_NCHW, batch.time_N)
+        hidden_TD, groups, kept = self.hidden(batch, noised_NCHW)
+        hidden_LD = hidden_TD[groups.places(batch.target_place_L)]
+        prediction_NCHW = self._decode(hidden_TD, groups, kept, batch)
+        return Output(self.text.logits(hidden_LD), prediction_NCHW)
+
+    def denoise(self, batch: MultimodalBatch, noised_NCHW: Tensor) -> Tensor:
+        """The prediction [N, C, H, W] for given noised latents at the batch's noise levels."""
+        hidden_TD, groups, kept = self.hidden(batch, noised_NCHW)
+        return self._decode(hidden_TD, groups, kept, batch)
+
+    def logits_at(self, batch: MultimodalBatch, place_K: Tensor) -> Tensor:
+        """Next-token logits [K, V] at flat places, the batch's images read as they are."""
+        hidden_TD, groups, _ = self.hidden(batch, batch.latents_NCHW)
+        return self.text.logits(hidden_TD[groups.places(place_K)])
+
+    def hidden(
+        self, batch: MultimodalBatch, noised_NCHW: Tensor
+    ) -> tuple[Tensor, TokenGroups, Tensor | None]:
+        """Final hidden states [T, D] in grouped order, the groups, and what the codec kept."""
+        x_ND = self.text.embed(batch.token_BS.flatten())
+        patches_NPD, kept = self.image.codec.encode(noised_NCHW, batch.time_N)
+        patches_MD = patches_NPD.reshape(-1, x_ND.shape[-1])
+        x_ND = x_ND.index_copy(0, batch.patch_place_M, patches_MD.to(x_ND.dtype))
+        groups = self.groups(batch)
+        context = self.transformer.context(
+            groups, batch.document_BS, batch.image_BS, batch.position_BS
+        )
+        return self.transformer(groups.group(x_ND), groups, context), groups, kept
+
+    def _decode(
+        self, hidden_TD: Tensor, groups: TokenGroups, kept: Tensor | None, batch: MultimodalBatch
+    ) -> Tensor:
+        hidden_MD = hidden_TD[groups.places(batch.patch_place_M)]
+        patches = batch.patch_place_M.numel() // max(batch.num_images, 1)
+        hidden_NPD = hidden_MD.view(batch.num_images, patches, hidden_MD.shape[-1])
+        return self.image.codec.decode(hidden_NPD, batch.time_N, kept)
