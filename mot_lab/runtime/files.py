@@ -1,0 +1,47 @@
+"""Files that are whole or absent: written beside their name, forced to disk, renamed."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a binary file that gets the name ``path`` only once it is complete and on the disk.
+
+    The bytes go to ``.<name>.tmp`` in the same folder (so the rename never crosses a file system).
+    When the body raises, that file is removed and what stood under ``path`` before is untouched;
+    what a killed process leaves behind is overwritten by the next write of the same name.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(beside, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON through :func:`atomic_file`."""
+    with atomic_file(path) as file:
+        file.write(json.dumps(value, indent=2).encode() + b"\n")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in ``folder`` survive a power cut (only POSIX can open a folder for that)."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

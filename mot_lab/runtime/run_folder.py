@@ -1,0 +1,109 @@
+"""The folder of one run: what is true about it on this disk, whether or not any tracker is up.
+
+run.json         who it is (study, arm, seed), its status, where it was resumed
+config.yaml      its configuration
+metrics.jsonl    its curves
+artifacts/       files for the tracking store, at the same relative paths
+tracking.json    per tracking URI, what has been sent there
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mot_lab.runtime.files import atomic_file, write_json
+
+
+@dataclass
+class RunRecord:
+    """``run.json``. ``status`` is running, finished or failed; ``resumed_at`` lists steps."""
+
+    study: str
+    arm: str
+    seed: int
+    status: str = "running"
+    resumed_at: list[int] = field(default_factory=list)
+    tracking_errors: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm}-seed{self.seed}"
+
+
+class RunFolder:
+    """Paths of a run's folder and access to its record and configuration."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.record_path = self.path / "run.json"
+        self.config_path = self.path / "config.yaml"
+        self.metrics_path = self.path / "metrics.jsonl"
+        self.artifacts_path = self.path / "artifacts"
+        self.tracking_path = self.path / "tracking.json"
+
+    def record(self) -> RunRecord:
+        """Raises ValueError where the folder holds no run."""
+        try:
+            return RunRecord(**json.loads(self.record_path.read_text()))
+        except FileNotFoundError:
+            raise ValueError(
+                f"{self.path} holds no run: there is no {self.record_path.name}"
+            ) from None
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{self.record_path} is not a run's record: {error}") from error
+
+    def save_record(self, record: RunRecord) -> None:
+        write_json(self.record_path, dataclasses.asdict(record))
+
+    def begin(self, record: RunRecord, config: dict[str, Any]) -> RunRecord:
+        """Set up the folder of a run that starts or goes on; returns the record now in force.
+
+        Raises:
+            ValueError: the folder holds another run, or this one under another configuration.
+        """
+        if self.record_path.exists():
+            earlier = self.record()
+            if (earlier.study, earlier.arm, earlier.seed) != (
+                record.study,
+                record.arm,
+                record.seed,
+            ):
+                raise ValueError(
+                    f"{self.path} holds run {earlier.name} of {earlier.study}, not {record.name}"
+                )
+            record = dataclasses.replace(earlier, status="running")
+        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+        if not self.config_path.exists():
+            with atomic_file(self.config_path) as file:
+                file.write(text.encode())
+        elif (other := self.config()) != yaml.safe_load(text):
+            changed = _first_difference(flatten(other), flatten(yaml.safe_load(text)))
+            raise ValueError(
+                f"{self.path} holds this run under another configuration ({changed}): "
+                "choose another study name, or remove the folder to start afresh"
+            )
+        self.save_record(record)
+        return record
+
+    def config(self) -> dict[str, Any]:
+        return yaml.safe_load(self.config_path.read_text())
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, str]:
+    """``{"a": {"b": 1}, "c": [2]}`` -> ``{"a.b": "1", "c": "[2]"}``: nested keys joined by dots."""
+    flat: dict[str, str] = {}
+    for key, value in config.items():
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = str(value)
+    return flat
+
+
+def _first_difference(old: dict[str, str], new: dict[str, str]) -> str:
+    key = next(key for key in [*old, *new] if old.get(key) != new.get(key))
+    return f"{key} was {old.get(key, 'absent')}, is {new.get(key, 'absent')}"
