@@ -1,0 +1,253 @@
+"""Tiny random models and batches, without any prepared data.
+
+Shapes: B rows, S positions, T tokens in grouped order, D width, C x H x W latents.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mot_lab.backbones.grouping import TokenGroups
+from mot_lab.backbones.transformer import Transformer, TransformerConfig
+from mot_lab.backbones.wiring import Wiring, parse_arm
+from mot_lab.batch import PADDING, MultimodalBatch
+from mot_lab.data.documents import DocumentStream
+from mot_lab.data.interface import DataInterface
+from mot_lab.data.packing import Layout, collate, pack_row
+from mot_lab.data.pool import ScenePool
+from mot_lab.heads.diffusion import DiffusionConfig
+from mot_lab.model import MultimodalModel
+
+TWO = ("text", "image")
+THREE = ("text", "image", "speech")
+INTERFACE = DataInterface(TWO, vocab_size=40, latent_shape=(3, 4, 4), patch=2)
+PAD, BOS, EOS, BOI, EOI, FIRST_WORD = range(6)
+
+
+def tiny_backbone(**changes: Any) -> TransformerConfig:
+    """Two layers of width 16."""
+    return TransformerConfig(
+        **{"width": 16, "layers": 2, "heads": 2, "feed_forward_multiple": 16, **changes}
+    )
+
+
+def randomize(module: nn.Module, seed: int = 0) -> None:
+    """Large random weights everywhere, norms and biases too, so that nothing hides in symmetry."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in module.named_parameters():
+        mean = 1.0 if "norm" in name and name.endswith("weight") else 0.0
+        values = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        parameter.data.copy_(mean + 0.3 * values)
+
+
+def tiny_transformer(
+    arm: object = "mot",
+    modalities: Sequence[str] = TWO,
+    dtype: torch.dtype = torch.float64,
+    seed: int = 0,
+    **changes: Any,
+) -> Transformer:
+    """A backbone alone, with large random weights."""
+    wiring = parse_arm(arm, modalities).wiring
+    transformer = Transformer(tiny_backbone(**changes), wiring).to(dtype)
+    randomize(transformer, seed)
+    return transformer
+
+
+def tiny_model(
+    arm: object = "mot",
+    interface: DataInterface = INTERFACE,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+    diffusion: DiffusionConfig | None = None,
+    **changes: Any,
+) -> MultimodalModel:
+    """Backbone and both heads, with large random weights."""
+    wiring = parse_arm(arm, interface.modalities).wiring
+    config = diffusion or DiffusionConfig(unet_channels=8)
+    model = MultimodalModel(tiny_backbone(**changes), wiring, config, interface).to(dtype)
+    randomize(model, seed)
+    return model
+
+
+def shared_name(name: str) -> str:
+    """A parameter's name without its tower: the same in Dense and in every copy in MoT."""
+    return re.sub(r"\.tower\.\w+\.", ".tower.", name)
+
+
+def copy_into_towers(dense: nn.Module, other: nn.Module) -> None:
+    """Give every tower of ``other`` the weights of the one tower of ``dense``."""
+    source = {shared_name(name): each for name, each in dense.named_parameters()}
+    for name, parameter in other.named_parameters():
+        parameter.data.copy_(source[shared_name(name)].data)
+
+
+def gradients_by_shared_name(model: nn.Module) -> dict[str, Tensor]:
+    """Gradients, those of towers of one kind summed."""
+    gradients: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            shared = shared_name(name)
+            gradients[shared] = gradients.get(shared, 0) + parameter.grad
+    return gradients
+
+
+def assert_close(actual: Tensor, expected: Tensor, relative: float, floor: float = 0.0) -> None:
+    """Largest difference at most ``relative`` times the largest expected value, or ``floor``."""
+    assert actual.shape == expected.shape
+    if not expected.numel():
+        return
+    scale = max(expected.abs().max().item(), floor)
+    difference = (actual - expected).abs().max().item()
+    assert difference <= relative * scale, f"differs by {difference / scale:.1e} relative"
+
+
+def assert_same_gradients(
+    actual: dict[str, Tensor], expected: dict[str, Tensor], relative: float
+) -> None:
+    """`assert_close` of each; those that are zero but for rounding count as 1% of the largest."""
+    assert actual.keys() == expected.keys()
+    floor = 0.01 * max(gradient.abs().max().item() for gradient in expected.values())
+    for name, gradient in expected.items():
+        assert_close(actual[name], gradient, relative, floor)
+
+
+@dataclass(frozen=True)
+class RandomLayout:
+    """Ids of a random batch [B, S]: documents with runs of modalities and images, padding last."""
+
+    modality_BS: Tensor
+    document_BS: Tensor
+    image_BS: Tensor
+    position_BS: Tensor
+
+    def counts(self, modalities: Sequence[str]) -> dict[str, int]:
+        """Real tokens per modality."""
+        return {name: int((self.modality_BS == i).sum()) for i, name in enumerate(modalities)}
+
+    def groups(self, wiring: Wiring) -> TokenGroups:
+        """Its tokens grouped for an arm."""
+        return TokenGroups.build(self.modality_BS, self.counts(wiring.modalities), wiring)
+
+
+def random_layout(
+    seed: int, rows: int, length: int, ids: Sequence[int] = (0, 1), padding: int = 3
+) -> RandomLayout:
+    """Random documents of 2 to 6 places in runs of 1 to 4 of one modality.
+
+    Args:
+        seed, rows, length: of the batch.
+        ids: modalities that occur; half of the runs of modality 1 are images (seen both ways).
+        padding: at most this many places at the end of each row, at least one of them if not 0.
+    """
+    rng = np.random.default_rng(seed)
+    fields = np.full((4, rows, length), PADDING)
+    fields[3] = 0
+    modality_BS, document_BS, image_BS, position_BS = fields
+    for row in range(rows):
+        end = length - (int(rng.integers(1, padding + 1)) if padding else 0)
+        start = document = image = 0
+        while start < end:
+            stop = min(end, start + int(rng.integers(2, 7)))
+            document_BS[row, start:stop] = document
+            position_BS[row, start:stop] = np.arange(stop - start)
+            while start < stop:
+                run = slice(start, min(stop, start + int(rng.integers(1, 5))))
+                modality_BS[row, run] = rng.choice(ids)
+                if modality_BS[row, start] == 1 and rng.random() < 0.5:
+                    image_BS[row, run] = image
+                    image += 1
+                start = run.stop
+            document += 1
+    return RandomLayout(*(torch.from_numpy(each) for each in fields))
+
+
+def run_backbone(transformer: Transformer, layout: RandomLayout, x_BSD: Tensor) -> Tensor:
+    """The grouped computation on sequences [B, S, D] -> [B, S, D], zeros at padding."""
+    groups = layout.groups(transformer.wiring)
+    context = transformer.context(groups, layout.document_BS, layout.image_BS, layout.position_BS)
+    y_TD = transformer(groups.group(x_BSD.flatten(0, 1)), groups, context)
+    return groups.restore(y_TD).view(x_BSD.shape)
+
+
+def tiny_stream(
+    seed: int = 0,
+    prose_share: float = 0.2,
+    caption_first: float = 0.8,
+    interface: DataInterface = INTERFACE,
+) -> DocumentStream:
+    """Six random pictures with two captions of 2 to 5 tokens, and ten passages of 4 to 30."""
+    rng = np.random.default_rng(seed)
+    scenes = 6
+
+    def words(low: int, high: int) -> np.ndarray:
+        size = int(rng.integers(low, high + 1))
+        return rng.integers(FIRST_WORD, interface.vocab_size, size).astype(np.int32)
+
+    captions = [words(2, 5) for _ in range(2 * scenes)]
+    pool = ScenePool(
+        rng.standard_normal((scenes, *interface.latent_shape), np.float32),
+        np.cumsum([0, *map(len, captions)]),
+        np.concatenate(captions),
+        np.arange(scenes + 1) * 2,
+    )
+    passages = [words(4, 30) for _ in range(10)]
+    return DocumentStream(pool, passages, prose_share, caption_first)
+
+
+def tiny_layout(length: int = 24, interface: DataInterface = INTERFACE) -> Layout:
+    """How the stream's documents are laid out."""
+    return Layout(length, interface.tokens_per_image, PAD, BOS, EOS, BOI, EOI)
+
+
+def random_batches(
+    rows: int = 3, length: int = 24, interface: DataInterface = INTERFACE, **stream: Any
+) -> Iterator[MultimodalBatch]:
+    """Packed batches of a `tiny_stream`, endlessly."""
+    source = tiny_stream(interface=interface, **stream)
+    layout = tiny_layout(length, interface)
+    for step in count():
+        indices = range(step * rows, (step + 1) * rows)
+        packed = [pack_row(source, layout, (0, index)) for index in indices]
+        yield collate(packed, step, interface.latent_shape)
+
+
+def random_batch(**changes: Any) -> MultimodalBatch:
+    """The first of the `random_batches` with an image in it."""
+    return next(batch for batch in random_batches(**changes) if batch.num_images)
+
+
+def full_batch(**changes: Any) -> MultimodalBatch:
+    """The first of the `random_batches` with an image and without any padding."""
+    return next(
+        batch
+        for batch in random_batches(**changes)
+        if batch.num_images and batch.num_tokens == batch.token_BS.numel()
+    )
+
+
+def text_batch(tokens: Tensor) -> MultimodalBatch:
+    """One document of text per row [B, S], every next token predicted, no image."""
+    rows, length = tokens.shape
+    place_BS = torch.arange(rows * length).view(rows, length)
+    nothing = torch.zeros(0, *INTERFACE.latent_shape)
+    return MultimodalBatch(
+        token_BS=tokens,
+        modality_BS=torch.zeros_like(tokens),
+        document_BS=torch.zeros_like(tokens),
+        position_BS=torch.arange(length).expand(rows, length).contiguous(),
+        image_BS=torch.full_like(tokens, PADDING),
+        target_place_L=place_BS[:, :-1].flatten(),
+        target_L=tokens[:, 1:].flatten(),
+        patch_place_M=torch.zeros(0, dtype=torch.int64),
+        latents_NCHW=nothing,
+        noise_NCHW=nothing,
+        time_N=torch.zeros(0),
+        counts={"text": rows * length, "image": 0},
+    )
