@@ -105,9 +105,7 @@ def count_active_parameters(model: MultimodalModel) -> int:
     tower has a router), the modality with the most is meant.
     """
     idle = {
-        name: sum(
-            _idle(module, name) for module in model.modules() if isinstance(module, Towers)
-        )
+        name: sum(_idle(module, name) for module in model.modules() if isinstance(module, Towers))
         for name in model.transformer.wiring.modalities
     }
     return count_parameters(model) - min(idle.values())

@@ -36,7 +36,9 @@ def _refuse_leaking(model: MultimodalModel) -> None:
         raise ValueError(reason)
 
 
-def _batch(documents: Sequence[Document], layout: Layout, shape: tuple[int, ...]) -> MultimodalBatch:
+def _batch(
+    documents: Sequence[Document], layout: Layout, shape: tuple[int, ...]
+) -> MultimodalBatch:
     """One document per row, none with an end; rows as long as the longest needs."""
     rows = []
     length = max(layout.size(document) for document in documents)
@@ -65,7 +67,7 @@ def generate_images(
         model: an arm without expert choice.
         prompts: N token arrays, captions without special tokens.
         layout: of documents.
-        seed: of the initial noise: prompt i of equal runs gets the same noise.
+        seed: of the noise; what prompt i starts from is a function of (seed, i).
         steps: denoising steps, by default the model's.
         label: shown by the progress bar; none without it.
 
@@ -89,10 +91,16 @@ def generate_images(
         def predict(x_NCHW: Tensor, time_N: Tensor, batch: MultimodalBatch = batch) -> Tensor:
             return model.denoise(replace(batch, time_N=time_N), x_NCHW)
 
+        noise = [_noise(shape, seed, start + i) for i in range(len(chunk))]
         generator = torch.Generator().manual_seed(seed + start)
-        sampled = model.image.sample(predict, len(chunk), generator, device, steps)
+        sampled = model.image.sample(predict, torch.stack(noise).to(device), generator, steps)
         latents.append(sampled.float().cpu())
     return torch.cat(latents)
+
+
+def _noise(shape: tuple[int, int, int], seed: int, index: int) -> Tensor:
+    rng = np.random.default_rng((seed, index))
+    return torch.from_numpy(rng.standard_normal(shape, np.float32))
 
 
 @torch.no_grad()
@@ -133,8 +141,8 @@ def generate_text(
         length = batch.token_BS.shape[1]
         last = [i * length + layout.size(document) - 1 for i, document in enumerate(documents)]
         logits_KV = model.logits_at(batch, torch.tensor(last, device=device)).float().cpu()
-        # Only text may follow: no second start, no picture inside a caption, no padding (id 0).
-        logits_KV[:, [0, layout.bos, layout.boi, layout.eoi]] = -torch.inf
+        # Only text may follow: no second start, no picture inside a caption, no padding.
+        logits_KV[:, [layout.pad, layout.bos, layout.boi, layout.eoi]] = -torch.inf
         if temperature:
             weights_KV = (logits_KV / temperature).softmax(dim=-1)
             token_K = torch.multinomial(weights_KV, 1, generator=generator)[:, 0]

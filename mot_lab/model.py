@@ -87,6 +87,6 @@ class MultimodalModel(nn.Module):
         self, hidden_TD: Tensor, groups: TokenGroups, kept: Tensor | None, batch: MultimodalBatch
     ) -> Tensor:
         hidden_MD = hidden_TD[groups.places(batch.patch_place_M)]
-        patches = batch.patch_place_M.numel() // max(batch.num_images, 1)
-        hidden_NPD = hidden_MD.view(batch.num_images, patches, hidden_MD.shape[-1])
+        tokens = self.image.codec.tokens
+        hidden_NPD = hidden_MD.view(batch.num_images, tokens, hidden_MD.shape[-1])
         return self.image.codec.decode(hidden_NPD, batch.time_N, kept)

@@ -19,7 +19,7 @@ class OptimizerConfig:
     Attributes:
         lr: peak learning rate.
         final_lr: at the last step.
-        warmup_steps: linear from 0 to the peak.
+        warmup_steps: linear to the peak; the first step has ``lr / warmup_steps``.
         schedule: ``cosine`` (Transfusion) or ``linear`` (MoMa, taken for Chameleon).
         betas, eps, weight_decay: of AdamW; decay holds for matrices only, not for norms,
             biases and embeddings.
@@ -35,7 +35,9 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.final_lr <= self.lr or self.lr <= 0:
-            raise ValueError(f"need 0 <= final_lr <= lr, got final_lr {self.final_lr}, lr {self.lr}")
+            raise ValueError(
+                f"need 0 <= final_lr <= lr, got final_lr {self.final_lr}, lr {self.lr}"
+            )
         if self.warmup_steps < 0:
             raise ValueError(f"warmup_steps {self.warmup_steps} must not be negative")
 
@@ -57,9 +59,7 @@ def make_optimizer(
     model: nn.Module, config: OptimizerConfig, total_steps: int
 ) -> tuple[AdamW, LambdaLR]:
     """AdamW and its schedule, to be stepped once per optimiser step."""
-    embeddings = {
-        id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)
-    }
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     decay, no_decay = [], []
     for parameter in model.parameters():
         matrix = parameter.dim() > 1 and id(parameter) not in embeddings

@@ -104,9 +104,7 @@ class Attention(nn.Module):
         qk_T2HE = rotate(qk_T2HE, context.cos_T1E[:, None], context.sin_T1E[:, None])
         qk_N2HE = groups.restore(qk_T2HE)
         v_NHE = groups.restore(v_THE)
-        q_BHSE, k_BHSE = (
-            x.unflatten(0, (rows, length)).transpose(1, 2) for x in qk_N2HE.unbind(1)
-        )
+        q_BHSE, k_BHSE = (x.unflatten(0, (rows, length)).transpose(1, 2) for x in qk_N2HE.unbind(1))
         v_BHSE = v_NHE.unflatten(0, (rows, length)).transpose(1, 2)
         y_BHSE = F.scaled_dot_product_attention(q_BHSE, k_BHSE, v_BHSE, attn_mask=context.mask)
         y_ND = y_BHSE.transpose(1, 2).reshape(rows * length, width)

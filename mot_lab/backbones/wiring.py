@@ -9,7 +9,7 @@ and everything between is a partition as well. A tower's feed-forward may hold s
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import permutations
+from itertools import pairwise, permutations
 
 Tower = tuple[str, ...]
 Partition = tuple[Tower, ...]
@@ -89,7 +89,7 @@ class Wiring:
     @staticmethod
     def _contiguous(order: Sequence[Sequence[str]], partition: Partition) -> bool:
         towers = [_index_of(partition, cell[0]) for cell in order]
-        changes = sum(a != b for a, b in zip(towers, towers[1:], strict=False))
+        changes = sum(a != b for a, b in pairwise(towers))
         return changes == len(set(towers)) - 1
 
     def ordered(self, kind: str) -> tuple[tuple[Tower, tuple[int, ...]], ...]:

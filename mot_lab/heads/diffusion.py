@@ -94,26 +94,24 @@ class DiffusionHead(nn.Module):
     def sample(
         self,
         predict: Callable[[Tensor, Tensor], Tensor],
-        images: int,
+        noise_NCHW: Tensor,
         generator: torch.Generator,
-        device: torch.device,
         steps: int | None = None,
     ) -> Tensor:
         """Denoise pure noise into latents [N, C, H, W].
 
         Args:
-            predict: (noised latents [N, C, H, W], times [N] in [0, 1)) -> prediction.
-            images: N.
-            generator: on the CPU, so that a seed gives the same pictures on every device.
-            device: of the model.
+            predict: (noised latents [N, C, H, W], times [N] in (0, 1]) -> prediction.
+            noise_NCHW: what the pictures start from, on the model's device.
+            generator: on the CPU, of the noise that ``ddpm`` adds while denoising.
             steps: denoising steps, by default the configuration's.
         """
         scheduler = self._scheduler()
         scheduler.set_timesteps(steps or self.config.sample_steps)
-        shape = (images, *self.latent_shape)
-        x_NCHW = torch.randn(shape, generator=generator).to(device)
+        x_NCHW = noise_NCHW
         for timestep in scheduler.timesteps:
-            time_N = torch.full((images,), float(timestep) / TRAIN_STEPS, device=device)
+            time = float(timestep) / TRAIN_STEPS
+            time_N = torch.full((len(x_NCHW),), time, device=x_NCHW.device)
             prediction_NCHW = predict(x_NCHW, time_N).float()
             x_NCHW = scheduler.step(
                 prediction_NCHW, timestep, x_NCHW, generator=generator
@@ -130,6 +128,8 @@ class DiffusionHead(nn.Module):
             prediction_type="epsilon",
             clip_sample=True,
             clip_sample_range=SAMPLE_RANGE,
+            # Start at the very last step, where nothing of the picture is left, as sampling does.
+            timestep_spacing="trailing",
         )
 
 

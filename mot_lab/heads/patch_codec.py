@@ -19,18 +19,20 @@ def patchify(x_NCHW: Tensor, patch: int) -> Tensor:
     """[N, C, H, W] -> [N, P, C * p * p], patches in reading order."""
     images, channels, height, width = x_NCHW.shape
     x = x_NCHW.reshape(images, channels, height // patch, patch, width // patch, patch)
-    return x.permute(0, 2, 4, 1, 3, 5).reshape(images, -1, channels * patch * patch)
+    patches = (height // patch) * (width // patch)
+    return x.permute(0, 2, 4, 1, 3, 5).reshape(images, patches, channels * patch * patch)
 
 
 def unpatchify(x_NPQ: Tensor, shape: tuple[int, int, int], patch: int) -> Tensor:
     """The inverse of `patchify`, for latents of shape (C, H, W)."""
     channels, height, width = shape
-    x = x_NPQ.reshape(-1, height // patch, width // patch, channels, patch, patch)
-    return x.permute(0, 3, 1, 4, 2, 5).reshape(-1, channels, height, width)
+    images, down, across = len(x_NPQ), height // patch, width // patch
+    x = x_NPQ.reshape(images, down, across, channels, patch, patch)
+    return x.permute(0, 3, 1, 4, 2, 5).reshape(images, channels, height, width)
 
 
 class TimeEmbedding(nn.Module):
-    """Sinusoidal embedding of the noise level, then an MLP; time in [0, 1) counts as 1,000 steps."""
+    """Sinusoidal embedding of the noise level, then an MLP; time 1 counts as 1,000 steps."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -91,13 +93,12 @@ class UNetCodec(nn.Module):
         self.latent_shape, self.patch = latent_shape, patch
         _, height, breadth = latent_shape
         self.grid = (height // patch, breadth // patch)
+        self.tokens = self.grid[0] * self.grid[1]
         halvings = int(math.log2(patch))
         self.time = TimeEmbedding(channels)
         self.conv_in = nn.Conv2d(latent_shape[0], channels, 3, padding=1)
         self.down_block = _resnet(channels, channels)
-        self.down = nn.Sequential(
-            *(Downsample2D(channels, use_conv=True) for _ in range(halvings))
-        )
+        self.down = nn.Sequential(*(Downsample2D(channels, use_conv=True) for _ in range(halvings)))
         self.encoder = nn.Linear(channels, width)
         self.decoder = nn.Linear(width, channels)
         self.up = nn.Sequential(*(Upsample2D(channels, use_conv=True) for _ in range(halvings)))
@@ -119,17 +120,21 @@ class UNetCodec(nn.Module):
     def forward_flops(self, images: float) -> float:
         """Every convolution at its output's resolution, the linears per token or per image."""
         _, height, breadth = self.latent_shape
-        full, tokens = height * breadth, self.grid[0] * self.grid[1]
-        per_image = 2.0 * full * sum(
-            conv.weight.numel()
-            for part in (self.conv_in, self.down_block, self.up_block, self.conv_out)
-            for conv in part.modules()
-            if isinstance(conv, nn.Conv2d)
+        full = height * breadth
+        per_image = (
+            2.0
+            * full
+            * sum(
+                conv.weight.numel()
+                for part in (self.conv_in, self.down_block, self.up_block, self.conv_out)
+                for conv in part.modules()
+                if isinstance(conv, nn.Conv2d)
+            )
         )
         for level, (down, up) in enumerate(zip(self.down, reversed(self.up), strict=True)):
             per_image += 2 * (full // 4 ** (level + 1)) * down.conv.weight.numel()
             per_image += 2 * (full // 4**level) * up.conv.weight.numel()
-        per_image += 2 * tokens * (self.encoder.weight.numel() + self.decoder.weight.numel())
+        per_image += 2 * self.tokens * (self.encoder.weight.numel() + self.decoder.weight.numel())
         per_image += 2 * sum(
             block.time_emb_proj.weight.numel() for block in (self.down_block, self.up_block)
         )

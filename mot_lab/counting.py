@@ -1,0 +1,73 @@
+"""What every arm of a study costs, from structure alone: nothing is allocated."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from mot_lab.backbones.wiring import Arm
+from mot_lab.config import StudyConfig
+from mot_lab.data.prepare import DataConfig
+from mot_lab.flops import (
+    Workload,
+    count_active_parameters,
+    count_parameters,
+    training_flops,
+)
+from mot_lab.model import MultimodalModel
+
+
+@dataclass(frozen=True)
+class ArmCost:
+    """Parameters, and FLOPs of one training step.
+
+    Attributes:
+        description: of the arm.
+        parameters, active_parameters: all, and those a token passes through.
+        flops_per_step: attention counted as masked.
+        flops_per_step_full_attention: as if every query saw its whole row.
+        flops_per_modality: masked, by modality of the token that causes them.
+    """
+
+    description: str
+    parameters: int
+    active_parameters: int
+    flops_per_step: float
+    flops_per_step_full_attention: float
+    flops_per_modality: Mapping[str, float]
+
+
+def arm_cost(config: StudyConfig, arm: Arm, workload: Workload) -> ArmCost:
+    """The cost of one arm for a workload."""
+    with torch.device("meta"):
+        model = MultimodalModel(
+            config.model.backbone, arm.wiring, config.model.diffusion, config.data.interface()
+        )
+    masked = training_flops(model, workload)
+    full = training_flops(model, workload, full_attention=True)
+    return ArmCost(
+        arm.description,
+        count_parameters(model),
+        count_active_parameters(model),
+        sum(masked.values()),
+        sum(full.values()),
+        masked,
+    )
+
+
+def nominal_workload(data: DataConfig) -> Workload:
+    """One step as the configuration alone lets one expect it: full rows, half of the tokens image
+    patches, plain causal attention over the row. A study measures its own batches instead.
+    """
+    interface = data.interface()
+    tokens = data.rows * data.row_length
+    half = tokens / 2
+    pairs = tokens * (data.row_length + 1) / 2
+    full_pairs = tokens * data.row_length
+    return Workload(
+        tokens={"text": half, "image": half},
+        pairs={"text": pairs / 2, "image": pairs / 2},
+        full_pairs={"text": full_pairs / 2, "image": full_pairs / 2},
+        predictions=half,
+        images=half / interface.tokens_per_image,
+    )

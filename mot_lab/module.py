@@ -1,0 +1,169 @@
+"""The one LightningModule, for every arm and setting: batch -> network -> losses -> log."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from mot_lab.backbones.towers import Towers
+from mot_lab.backbones.transformer import TransformerConfig
+from mot_lab.backbones.wiring import parse_arm
+from mot_lab.batch import MultimodalBatch
+from mot_lab.data.interface import DataInterface
+from mot_lab.heads.diffusion import DiffusionConfig
+from mot_lab.losses import Losses, multimodal_losses
+from mot_lab.model import MultimodalModel
+from mot_lab.optim import OptimizerConfig, make_optimizer
+from mot_lab.plain import plain
+
+
+@dataclass
+class ModelConfig:
+    """Everything of the model but the arm, the same for every arm of a study.
+
+    Attributes:
+        backbone, diffusion, optimizer: the parts.
+        z_loss: weight of Chameleon's z-loss on the text logits, 0 = none (Transfusion).
+        compile: ``torch.compile`` the network in place.
+    """
+
+    backbone: TransformerConfig = field(default_factory=TransformerConfig)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    z_loss: float = 0.0
+    compile: bool = False
+
+
+class MultimodalModule(L.LightningModule):
+    """Trains one arm.
+
+    Args:
+        config: of the model.
+        data: what model and data agree on.
+        arm: a name, a partition or an entry (`mot_lab.backbones.wiring.parse_arm`).
+        seed: of the initial weights; towers of one arm, and arms of equal shape, start alike.
+    """
+
+    def __init__(
+        self, config: ModelConfig, data: DataInterface, arm: Any = "mot", seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.arm = parse_arm(arm, data.modalities)
+        self.arm_spec = arm
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.net = MultimodalModel(config.backbone, self.arm.wiring, config.diffusion, data)
+        if config.compile:
+            self.net.compile()
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = defaultdict(int)
+
+    def training_step(self, batch: MultimodalBatch, batch_idx: int) -> Tensor:
+        if batch.step != batch_idx:
+            raise RuntimeError(f"step {batch_idx} was given the batch of step {batch.step}")
+        losses = self.losses(batch)
+        self.log("train/total/loss", losses.total.detach())
+        if losses.text_count:
+            self.log("train/text/loss", losses.text.detach())
+        if losses.image_count:
+            self.log("train/image/loss", losses.image.detach())
+        if self._logs_now:
+            self.log_dict(self.unrouted_shares(batch))
+        return losses.total
+
+    def losses(self, batch: MultimodalBatch) -> Losses:
+        """The objective of a batch, under training routing."""
+        return multimodal_losses(self.net(batch), batch, self.net.image, self.config.z_loss)
+
+    def validation_step(self, batch: MultimodalBatch, batch_idx: int) -> None:
+        losses = self.losses(batch)
+        self._add("text", losses.text_sum, losses.text_count)
+        self._add("image", losses.image_sum, losses.image_count)
+
+    def on_validation_epoch_end(self) -> None:
+        for modality, total in self._sums.items():
+            if self._counts[modality]:
+                self.log(f"val/{modality}/loss", total / self._counts[modality])
+        if self._counts["text"]:
+            nats = self._sums["text"] / self._counts["text"]
+            self.log("val/text/perplexity", nats.exp())
+        self._sums.clear()
+        self._counts.clear()
+
+    def _add(self, modality: str, total: Tensor, count: int) -> None:
+        self._sums[modality] = self._sums.get(modality, torch.zeros_like(total)) + total
+        self._counts[modality] += count
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        if self._logs_now:
+            self.log_dict(self.gradient_norms())
+
+    @property
+    def _logs_now(self) -> bool:
+        return (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0
+
+    def gradient_norms(self) -> dict[str, Tensor]:
+        """``train/grad_norm/<tower>``: gradient norm of each tower's weights before clipping;
+        embeddings and heads count as ``heads``.
+        """
+        squares: dict[str, list[Tensor]] = defaultdict(list)
+        towers = {
+            id(parameter): tower
+            for module in self.net.modules()
+            if isinstance(module, Towers)
+            for tower, part in module.tower.items()
+            for parameter in part.parameters()
+        }
+        for parameter in self.net.parameters():
+            if parameter.grad is not None:
+                tower = towers.get(id(parameter), "heads")
+                squares[tower].append(parameter.grad.detach().float().square().sum())
+        return {
+            f"train/grad_norm/{tower}": torch.stack(parts).sum().sqrt()
+            for tower, parts in squares.items()
+        }
+
+    def unrouted_shares(self, batch: MultimodalBatch) -> dict[str, Tensor]:
+        """``train/unrouted/<modality>``: share of a modality's tokens that no expert of a layer
+        chose in the last forward pass, mean over layers; empty without expert choice.
+        """
+        experts = self.net.transformer.expert_choice()
+        if not experts:
+            return {}
+        names = self.net.transformer.wiring.modalities
+        groups = self.net.groups(batch)
+        modality_T = groups.group(batch.modality_BS.reshape(-1, 1))[:, 0]
+        shares: dict[str, list[Tensor]] = defaultdict(list)
+        for _, tower, module in experts:
+            members = [i for i, name in enumerate(names) if name in _members(self, tower)]
+            inside_T = torch.isin(modality_T, torch.tensor(members, device=modality_T.device))
+            assert module.routed_T is not None
+            missed = ~module.routed_T
+            of_tower = modality_T[inside_T]
+            for i in members:
+                if batch.counts[names[i]]:
+                    shares[names[i]].append(missed[of_tower == i].float().mean())
+        return {f"train/unrouted/{name}": torch.stack(each).mean() for name, each in shares.items()}
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        assert self.trainer.max_steps > 0, "a run's length is given in steps"
+        optimizer, schedule = make_optimizer(
+            self.net, self.config.optimizer, self.trainer.max_steps
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # A checkpoint says by itself what it is of: plain values, loadable with weights_only.
+        checkpoint["model_settings"] = {"config": plain(self.config), "arm": plain(self.arm_spec)}
+
+
+def _members(module: MultimodalModule, tower: str) -> tuple[str, ...]:
+    return module.net.transformer.blocks[0].feed_forward.modalities[tower]

@@ -1,0 +1,145 @@
+"""One run: an arm with a seed, trained to the end or on from where it was interrupted."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from mot_lab.backbones.wiring import parse_arm
+from mot_lab.config import StudyConfig
+from mot_lab.data.datamodule import MultimodalDataModule
+from mot_lab.module import MultimodalModule
+from mot_lab.plain import plain
+from mot_lab.runtime.averaging import ExponentialMovingAverage
+from mot_lab.runtime.checkpoint import AtomicCheckpointIO, StepCheckpoint
+from mot_lab.runtime.finite_guard import FiniteGuard
+from mot_lab.runtime.random_state import RandomStateCheckpoint
+from mot_lab.runtime.run_folder import RunFolder
+from mot_lab.runtime.step_timer import StepTimer
+from mot_lab.runtime.tracking import RunLogger
+
+CHECKPOINT = "checkpoint.ckpt"
+
+# Lightning's advice and banners would come once per run, between the progress bars.
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One arm with one seed of a study.
+
+    Attributes:
+        config: of the study.
+        arm_spec: the arm as the configuration writes it.
+        seed: of weights, order and noise.
+        study_folder: where all runs of the study lie.
+    """
+
+    config: StudyConfig
+    arm_spec: Any
+    seed: int
+    study_folder: Path
+
+    @property
+    def arm(self) -> str:
+        """The arm's name."""
+        return parse_arm(self.arm_spec, self.config.data.interface().modalities).name
+
+    @property
+    def name(self) -> str:
+        """Name of the run's folder, and of the run in the tracker."""
+        return f"{self.arm}-seed{self.seed}"
+
+    @property
+    def folder(self) -> RunFolder:
+        """The run's folder."""
+        return RunFolder(self.study_folder / self.name)
+
+    @property
+    def checkpoint(self) -> Path:
+        """The one checkpoint of the run, replaced as training goes on."""
+        return self.folder.path / CHECKPOINT
+
+    def is_trained(self) -> bool:
+        """Whether the run reached its last step."""
+        folder = self.folder
+        return folder.record_path.exists() and folder.record().status == "finished"
+
+    def settings(self) -> dict[str, Any]:
+        """What determines the run, as plain values; kept beside it as ``config.yaml``."""
+        config = self.config
+        return {
+            "arm": plain(self.arm_spec),
+            "seed": self.seed,
+            "setting": config.setting,
+            "data": plain(config.data),
+            "model": plain(config.model),
+            "training": plain(config.training),
+        }
+
+    def module(self) -> MultimodalModule:
+        """The arm with its initial weights."""
+        data = self.config.data.interface()
+        return MultimodalModule(self.config.model, data, self.arm_spec, self.seed)
+
+
+def runs_of(config: StudyConfig, study_folder: Path) -> list[Run]:
+    """Every run of a study, seed by seed."""
+    return [Run(config, arm, seed, study_folder) for seed in config.seeds for arm in config.arms]
+
+
+def train(run: Run, tracking_uri: str | None) -> None:
+    """Train a run to its last step; a run that was interrupted goes on from its checkpoint.
+
+    Its progress is in the run's ``metrics.jsonl``.
+
+    Raises:
+        ValueError: the folder holds this run under other settings.
+    """
+    config = run.config.training
+    data = MultimodalDataModule(run.config.data, run.seed, config.num_workers)
+    logger = RunLogger(
+        run.folder.path,
+        run.config.name,
+        run.arm,
+        run.seed,
+        run.settings(),
+        tracking_uri=tracking_uri,
+    )
+    callbacks: list[Callback] = [
+        StepTimer(),
+        ExponentialMovingAverage(config.average_decay),
+        RandomStateCheckpoint(),
+        FiniteGuard(f"{run.arm} seed {run.seed}"),
+        StepCheckpoint(run.checkpoint, config.checkpoint_every),
+    ]
+    trainer = L.Trainer(
+        max_steps=config.steps,
+        accelerator="auto",
+        devices=1,
+        precision=precision(config.precision),
+        gradient_clip_val=config.gradient_clip,
+        val_check_interval=config.val_every,
+        check_val_every_n_epoch=None,
+        log_every_n_steps=config.log_every,
+        num_sanity_val_steps=0,
+        logger=logger,
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        default_root_dir=run.folder.path,
+    )
+    resume = run.checkpoint if run.checkpoint.exists() else None
+    trainer.fit(run.module(), data, ckpt_path=resume, weights_only=True)
+
+
+def precision(wish: str) -> Any:
+    """``auto`` is bf16 mixed on a GPU and fp32 elsewhere."""
+    if wish != "auto":
+        return wish
+    return "bf16-mixed" if torch.cuda.is_available() else "32-true"
