@@ -1,0 +1,112 @@
+"""The objective by hand.
+
+Shapes: L text targets, V vocabulary, N images, C x H x W latents.
+"""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from factories import INTERFACE, random_batch, text_batch, tiny_model
+
+from mot_lab.batch import MultimodalBatch
+from mot_lab.heads.diffusion import DiffusionConfig, DiffusionHead
+from mot_lab.losses import multimodal_losses
+from mot_lab.model import Output
+
+
+def head(**changes: object) -> DiffusionHead:
+    return DiffusionHead(DiffusionConfig(**changes), INTERFACE.latent_shape, 2, 16)
+
+
+def random_output(batch: MultimodalBatch) -> Output:
+    generator = torch.Generator().manual_seed(0)
+    shape = (batch.target_L.numel(), INTERFACE.vocab_size)
+    logits = 3 * torch.randn(shape, generator=generator)
+    return Output(logits, torch.randn(batch.latents_NCHW.shape, generator=generator))
+
+
+def text_nats(output: Output, batch: MultimodalBatch) -> list[float]:
+    """-log softmax of each target, in Python."""
+    nats = []
+    for logits, target in zip(output.logits_LV.tolist(), batch.target_L.tolist(), strict=True):
+        nats.append(math.log(sum(math.exp(each) for each in logits)) - logits[target])
+    return nats
+
+
+def image_errors(output: Output, target_NCHW: torch.Tensor) -> list[float]:
+    """Mean squared error of each image, in Python."""
+    pairs = zip(output.prediction_NCHW, target_NCHW, strict=True)
+    errors = [
+        [(a - b) ** 2 for a, b in zip(x.flatten().tolist(), y.flatten().tolist(), strict=True)]
+        for x, y in pairs
+    ]
+    return [sum(each) / len(each) for each in errors]
+
+
+@pytest.mark.parametrize("objective", ["epsilon", "flow"])
+def test_losses_by_hand(objective: str) -> None:
+    batch = random_batch(rows=4)
+    output, diffusion = random_output(batch), head(objective=objective)
+    losses = multimodal_losses(output, batch, diffusion, z_loss=0.0)
+    flow = objective == "flow"
+    target = batch.noise_NCHW - batch.latents_NCHW if flow else batch.noise_NCHW
+    text, image = text_nats(output, batch), image_errors(output, target)
+    assert losses.text_count == len(text)
+    assert losses.image_count == len(image) == batch.num_images
+    mean_text, mean_image = sum(text) / len(text), sum(image) / len(image)
+    assert losses.text.item() == pytest.approx(mean_text, rel=1e-5)
+    assert losses.image.item() == pytest.approx(mean_image, rel=1e-5)
+    assert losses.total.item() == pytest.approx(mean_text + 5 * mean_image, rel=1e-5)
+    assert losses.z.item() == 0
+
+
+def test_z_loss_is_minimised_but_not_reported() -> None:
+    batch = random_batch(rows=4)
+    output = random_output(batch)
+    without = multimodal_losses(output, batch, head(), z_loss=0.0)
+    with_z = multimodal_losses(output, batch, head(), z_loss=1e-2)
+    squares = [
+        math.log(sum(math.exp(each) for each in logits)) ** 2
+        for logits in output.logits_LV.tolist()
+    ]
+    z = 1e-2 * sum(squares) / len(squares)
+    assert with_z.z.item() == pytest.approx(z, rel=1e-5)
+    assert torch.equal(with_z.text, without.text)
+    assert torch.equal(with_z.image, without.image)
+    assert with_z.total.item() == pytest.approx(without.total.item() + z, rel=1e-5)
+
+
+def test_weight_is_of_the_mean_per_image_not_per_patch() -> None:
+    batch = random_batch(rows=4)
+    output = random_output(batch)
+    one, ten = (multimodal_losses(output, batch, head(loss_weight=w), 0.0) for w in (1.0, 10.0))
+    assert (ten.total - one.total).item() == pytest.approx(9 * one.image.item(), rel=1e-5)
+
+
+def test_batch_without_images_or_without_targets_is_nan_but_trains() -> None:
+    model = tiny_model("mot")
+    batch = text_batch(torch.randint(5, INTERFACE.vocab_size, (2, 6)))
+    losses = multimodal_losses(model(batch), batch, model.image, 0.0)
+    assert losses.image.isnan()
+    assert losses.total.item() == pytest.approx(losses.text.item())
+    losses.total.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    nothing = torch.zeros(0, dtype=torch.int64)
+    pictures = replace(random_batch(), target_place_L=nothing, target_L=nothing)
+    losses = multimodal_losses(model(pictures), pictures, model.image, 1e-5)
+    assert losses.text.isnan()
+    assert losses.total.item() == pytest.approx(5 * losses.image.item())
+
+
+def test_sums_of_parts_are_the_sum_of_the_whole() -> None:
+    """What makes a mean over ranks or batches weigh every token and image alike."""
+    model = tiny_model("dense")
+    batches = [random_batch(seed=seed, rows=2) for seed in range(3)]
+    parts = [multimodal_losses(model(b), b, model.image, 0.0) for b in batches]
+    text = torch.cat([model(b).logits_LV for b in batches]).log_softmax(dim=1)
+    targets = torch.cat([b.target_L for b in batches])
+    mean = -text[torch.arange(len(targets)), targets].mean()
+    together = sum(p.text_sum for p in parts) / sum(p.text_count for p in parts)
+    torch.testing.assert_close(together, mean)
