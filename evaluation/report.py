@@ -1,0 +1,109 @@
+"""The report of a finished study, from its tracking store and nothing else.
+
+Writes ``report.json``, ``report.md``, ``report.html``, ``figures/`` (PNG and SVG) and ``tables/``
+(CSV), and logs them to the study's MLflow run under ``report/``. Nothing in them says when they
+were built: the same store gives the same bytes.
+"""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from mlflow import MlflowClient
+
+from evaluation.plot_style import save_figure
+from evaluation.plots import loss_curves, step_matching
+from evaluation.report_blocks import Picture, Section, Table
+from evaluation.report_content import report_sections
+from evaluation.report_html import to_html
+from evaluation.report_markdown import to_markdown
+from evaluation.report_numbers import first_seed_samples, report_numbers
+from evaluation.report_tables import Numbers, to_csv
+from evaluation.sample_plots import generated_pictures, metrics_figure
+from evaluation.store import read_study
+from evaluation.study_record import StudyRecord
+
+
+def build_report(tracking_uri: str, study: str, out: Path) -> Path:
+    """Builds the report of a study and logs it to the study's run.
+
+    Args:
+        tracking_uri: the MLflow tracking store that holds the study.
+        study: the study's name.
+        out: folder to write into; files of an earlier report are replaced.
+
+    Returns:
+        The path of ``report.html``; the rest lies beside it.
+
+    Raises:
+        ValueError: no such store or study, or some of its runs are missing or unfinished.
+    """
+    record = read_study(tracking_uri, study)
+    client = MlflowClient(tracking_uri)
+    for path in write_report(record, out):
+        folder = Path("report") / path.relative_to(out).parent
+        client.log_artifact(record.run_id, str(path), folder.as_posix())
+    return out / "report.html"
+
+
+def write_report(study: StudyRecord, out: Path) -> list[Path]:
+    """Writes the report into ``out`` and returns the files written."""
+    numbers = report_numbers(study)
+    title, sections = _title(study), report_sections(numbers, _real_pictures(study))
+    pngs, written = {}, []
+    for name, make in figure_makers(study, numbers).items():
+        if name in _drawn(sections):
+            png = out / "figures" / f"{name}.png"
+            figure = make()
+            written += [save_figure(figure, png), save_figure(figure, png.with_suffix(".svg"))]
+            pngs[name] = png.read_bytes()
+    texts = report_texts(title, numbers, sections)
+    texts["report.html"] = to_html(title, sections, pngs)
+    return written + [_write(out / name, text) for name, text in texts.items()]
+
+
+def report_texts(title: str, numbers: Numbers, sections: list[Section]) -> dict[str, str]:
+    """``report.json``, ``report.md`` and the tables: file name -> content."""
+    blocks = [block for section in sections for block in section.blocks]
+    tables = [block for block in blocks if isinstance(block, Table)]
+    return {
+        "report.json": json.dumps(numbers, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+        "report.md": to_markdown(title, sections),
+        **{f"tables/{table.name}.csv": to_csv(table) for table in tables},
+    }
+
+
+def figure_makers(study: StudyRecord, numbers: Numbers) -> dict[str, Callable[[], Figure]]:
+    """What draws each figure of the report, by the name of its file."""
+    makers: dict[str, Callable[[], Figure]] = {}
+    for modality in study.modalities:
+        makers[f"loss_{modality}"] = partial(loss_curves, study, modality)
+        makers[f"step_matching_{modality}"] = partial(step_matching, study, modality)
+    makers["metrics"] = partial(metrics_figure, numbers)
+    makers["generated"] = partial(generated_pictures, study)
+    return makers
+
+
+def _title(study: StudyRecord) -> str:
+    return f"{study.name}: {', '.join(study.arms)} compared"
+
+
+def _real_pictures(study: StudyRecord) -> dict[str, bytes | None]:
+    """The real picture of every sample shown, as PNG, by its prompt."""
+    return {
+        prompt: next((sample.reference for sample in arms.values() if sample.reference), None)
+        for prompt, arms in first_seed_samples(study).items()
+    }
+
+
+def _drawn(sections: list[Section]) -> set[str]:
+    blocks = [block for section in sections for block in section.blocks]
+    return {block.name for block in blocks if isinstance(block, Picture)}
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path

@@ -1,0 +1,185 @@
+"""Writes a finished study with a known answer into an MLflow store, as `mot-lab study` would.
+
+The baseline's loss is a power law; an arm with slope s has at step n the baseline's loss of step
+n / s, so step matching must find s. With several seeds an arm's slopes run evenly from
+s * (1 - SPREAD) to s * (1 + SPREAD); the baseline is the same with every seed.
+"""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+from PIL import Image
+
+STEPS, WARMUP = 400, 40
+TRAIN_EVERY, VAL_EVERY = 4, 10
+SPREAD = 0.04
+MODALITIES = ("text", "image")
+SLOPES: dict[str, dict[str, float]] = {
+    "dense": {"text": 1.0, "image": 1.0},
+    "moe_4x": {"text": 0.5, "image": 1.25},
+    "mot": {"text": 0.8, "image": 0.6},
+}
+SECONDS = {"dense": 0.5, "moe_4x": 0.65, "mot": 0.55}
+FLOPS = 2.5e11
+PROMPTS = [f"a {what} on {ground}" for ground in ("yellow", "blue") for what in ("fish", "star")]
+NO_CAPTION = "expert choice cannot generate text without reading later tokens"
+
+
+def loss(steps: np.ndarray, slope: float, modality: str) -> np.ndarray:
+    """The loss at each step of an arm that needs ``slope`` of the baseline's steps."""
+    low, height = {"text": (2.0, 6.0), "image": (0.1, 1.5)}[modality]
+    return low + height * np.maximum(steps / slope, 1.0) ** -0.5
+
+
+def write_synthetic_study(
+    tracking_uri: str,
+    artifacts: Path,
+    name: str = "synthetic",
+    slopes: Mapping[str, Mapping[str, float]] = SLOPES,
+    seeds: Sequence[int] = (0, 1),
+    unfinished: Sequence[tuple[str, int]] = (),
+    prompts: Sequence[str] = PROMPTS,
+) -> str:
+    """Writes the study; returns the id of its parent run.
+
+    Args:
+        tracking_uri: an MLflow store, made if it is not there.
+        artifacts: folder for the artifacts.
+        name: of the study and its experiment.
+        slopes: for every arm its slope per modality; the first arm is the baseline.
+        seeds: the seeds of every arm.
+        unfinished: arms and seeds whose run is still running, without its evaluation.
+        prompts: of the held-out samples, the same for every arm and seed.
+    """
+    client = MlflowClient(tracking_uri)
+    experiment = client.create_experiment(name, artifact_location=artifacts.resolve().as_uri())
+    tags = {"mot_lab.kind": "study", "mot_lab.study": name}
+    parent = client.create_run(experiment, run_name=name, tags=tags).info.run_id
+    client.log_dict(parent, study_facts(name, slopes, seeds), "study.json")
+    client.log_text(parent, f"study: {name}\nsteps: {STEPS}\n", "config.yaml")
+    for arm in slopes:
+        for place, seed in enumerate(seeds):
+            offset = 0.0 if len(seeds) == 1 else 2 * place / (len(seeds) - 1) - 1
+            run_id = _start_run(client, experiment, parent, arm, seed)
+            spread = 1.0 if arm == next(iter(slopes)) else 1 + SPREAD * offset
+            of_seed = {key: slope * spread for key, slope in slopes[arm].items()}
+            _log_curves(client, run_id, arm, of_seed)
+            if (arm, seed) not in unfinished:
+                _log_evaluation(client, run_id, arm, seed, prompts)
+                client.set_terminated(run_id)
+    client.set_terminated(parent)
+    return parent
+
+
+def study_facts(
+    name: str, slopes: Mapping[str, Mapping[str, float]], seeds: Sequence[int]
+) -> dict[str, Any]:
+    """The content of study.json."""
+    return {
+        "schema": 1,
+        "study": name,
+        "setting": "transfusion",
+        "baseline": next(iter(slopes)),
+        "seeds": list(seeds),
+        "modalities": list(MODALITIES),
+        "arms": {
+            arm: {
+                "description": f"the arm {arm}",
+                "parameters": 1_000_000 * (1 + place),
+                "active_parameters": 1_000_000,
+                "flops_per_step": FLOPS,
+                "flops_per_step_full_attention": 1.1 * FLOPS,
+                "flops_per_modality": {"text": 0.4 * FLOPS, "image": 0.6 * FLOPS},
+                "seconds_per_step": SECONDS.get(arm, 0.6),
+            }
+            for place, arm in enumerate(slopes)
+        },
+        "tokens_per_step": {"text": 1500, "image": 1024},
+        "steps": STEPS,
+        "warmup_steps": WARMUP,
+        "tokenizers": {
+            "image": {
+                "kind": "vae",
+                "reconstruction_mse": 0.0021,
+                "reconstruction_psnr": 26.8,
+            },
+            "text": {"vocab_size": 2048},
+        },
+        "evaluators": {"clip": {"name": "scenes-clip", "retrieval_top1": 0.91}},
+        "environment": {"python": "3.11.9", "torch": "2.14.1", "cpu": "a CPU", "cores": 2},
+        "notes": ["The losses of this study are power laws."],
+    }
+
+
+def _start_run(client: MlflowClient, experiment: str, parent: str, arm: str, seed: int) -> str:
+    tags = {"mlflow.parentRunId": parent, "mot_lab.kind": "run"}
+    tags |= {"mot_lab.arm": arm, "mot_lab.seed": str(seed), "mot_lab.status": "running"}
+    return client.create_run(experiment, run_name=f"{arm}-seed{seed}", tags=tags).info.run_id
+
+
+def _log_curves(client: MlflowClient, run_id: str, arm: str, slopes: Mapping[str, float]) -> None:
+    points: list[tuple[str, float, int]] = []
+    for curve, every in (("train", TRAIN_EVERY), ("val", VAL_EVERY)):
+        steps = np.arange(every, STEPS + 1, every)
+        for modality, slope in slopes.items():
+            values = loss(steps, slope, modality)
+            points += [
+                (f"{curve}/{modality}/loss", float(value), int(step))
+                for step, value in zip(steps, values, strict=True)
+            ]
+    if arm.startswith("moe"):
+        points.append(("train/unrouted/text", 0.1, STEPS))
+    metrics = [Metric(key, value, 0, step) for key, value, step in points]
+    for start in range(0, len(metrics), 1000):
+        client.log_batch(run_id, metrics=metrics[start : start + 1000])
+
+
+def _log_evaluation(
+    client: MlflowClient, run_id: str, arm: str, seed: int, prompts: Sequence[str]
+) -> None:
+    captions = not arm.startswith("moe")
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "samples").mkdir()
+        samples = []
+        for place, prompt in enumerate(prompts):
+            for suffix, shade in (("", 60 * seed), ("_real", 200)):
+                path = Path(folder) / "samples" / f"{place}{suffix}.png"
+                path.write_bytes(_png(place, shade))
+            samples.append(
+                {
+                    "prompt": prompt,
+                    "generated": f"samples/{place}.png",
+                    "reference": f"samples/{place}_real.png",
+                    "caption": f"caption of {prompt}" if captions else None,
+                    "references": [prompt, f"there is {prompt}"],
+                }
+            )
+        content = {"metrics": _metrics(captions, seed), "samples": samples}
+        (Path(folder) / "evaluation.json").write_text(json.dumps(content))
+        client.log_artifacts(run_id, folder)
+
+
+def _metrics(captions: bool, seed: int) -> list[dict[str, Any]]:
+    clip = {"name": "CLIP score", "value": 0.30 + 0.02 * seed, "low": 0.28, "high": 0.33, "n": 256}
+    clip |= {"extractor": "scenes-clip", "ceiling": 0.41, "floor": 0.05}
+    clip |= {"note": "retrieval top-1 of this extractor on held-out scenes: 0.91"}
+    cider: dict[str, Any] = {"name": "CIDEr", "value": None, "low": None, "high": None, "n": 0}
+    cider |= {"extractor": "pycocoevalcap", "ceiling": 9.0, "floor": 0.4, "note": NO_CAPTION}
+    if captions:
+        cider |= {"value": 5.5, "low": 5.0, "high": 6.0, "n": 128, "note": ""}
+    return [clip, cider]
+
+
+def _png(place: int, shade: int) -> bytes:
+    pixels = np.full((32, 32, 3), 255, dtype=np.uint8)
+    pixels[:16, 16 * (place % 2) :][:, :16] = (shade, 80, 255 - shade)
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, format="PNG")
+    return data.getvalue()
