@@ -21,7 +21,7 @@ demo: $(READY)  ## three arms, two seeds, on emoji scenes; prints where the repo
 	$(BIN)/mot-lab study experiments/openmoji/transfusion.yaml
 
 test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(READY)  ## lint, format, types
 	$(BIN)/ruff check .

@@ -12,12 +12,12 @@ from typing import Any
 
 
 def cache_root() -> Path:
-    """Folder of all prepared data: ``$MOT_LAB_CACHE``, or ``.cache/mot-lab`` in the working directory."""
+    """Folder of all prepared data: ``$MOT_LAB_CACHE``, or ``.cache/mot-lab`` where one stands."""
     return Path(os.environ.get("MOT_LAB_CACHE", ".cache/mot-lab"))
 
 
 def content_key(key: Any) -> str:
-    """Hash of a JSON-able value or dataclass, stable over processes and machines (16 hex digits)."""
+    """Hash of a JSON-able value or dataclass, the same on every machine (16 hex digits)."""
 
     def plain(value: Any) -> Any:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
