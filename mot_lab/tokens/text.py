@@ -1,0 +1,157 @@
+"""Text tokens: a byte-level BPE with the five special tokens that documents are built from.
+
+Every string has an exact encoding: bytes are the alphabet, and a text that happens to contain
+"<bos>" is spelled out like any other, so that a special token can only be put in by its id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from mot_lab.runtime.cache import cached
+
+SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<boi>", "<eoi>")
+SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS)  # every byte, and the special tokens
+FIT_VERSION = 1  # raised whenever the same texts would give another vocabulary
+
+
+@dataclass
+class TextTokenizerConfig:
+    """Which text tokenizer a run uses.
+
+    Attributes:
+        vocab_size: entries of a vocabulary to be fitted, special tokens included; at least 261.
+        path: a ``tokenizer.json`` of Hugging Face `tokenizers`, to be used instead of fitting one.
+    """
+
+    vocab_size: int = 1024
+    path: str | None = None
+
+    def vocabulary(self) -> int:
+        """Entries that a model must have room for, without fitting anything."""
+        return self.vocab_size if self.path is None else TextTokenizer.load(self.path).vocab_size
+
+
+class TextTokenizer:
+    """Strings to token ids and back, around a Hugging Face ``tokenizers.Tokenizer``.
+
+    Args:
+        tokenizer: any tokenizer whose vocabulary has the five ``SPECIAL_TOKENS``.
+
+    Raises:
+        ValueError: naming the special tokens that the vocabulary lacks.
+
+    Example:
+        >>> tokenizer = fit_text_tokenizer(["a red heart"], vocab_size=261)
+        >>> tokenizer.decode([tokenizer.bos_id, *tokenizer.encode("<eos> é"), tokenizer.eos_id])
+        '<eos> é'
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        missing = [token for token in SPECIAL_TOKENS if tokenizer.token_to_id(token) is None]
+        if missing:
+            raise ValueError(
+                f"the text tokenizer lacks the special tokens {', '.join(missing)}: add them "
+                f"(tokenizers.Tokenizer.add_special_tokens) and save it again"
+            )
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        tokenizer.encode_special_tokens = True  # "<bos>" inside a text stays text
+        self._tokenizer = tokenizer
+        ids = [tokenizer.token_to_id(token) for token in SPECIAL_TOKENS]
+        self.pad_id, self.bos_id, self.eos_id, self.boi_id, self.eoi_id = ids
+        self.vocab_size: int = tokenizer.get_vocab_size(with_added_tokens=True)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of one text, without any special token."""
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of many texts; equal to ``encode`` of each, and several times faster."""
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of the ids, without special tokens; bytes that are no UTF-8 become U+FFFD."""
+        return self._tokenizer.decode(list(ids), skip_special_tokens=True)
+
+    def save(self, path: str | Path) -> None:
+        """Write a ``tokenizer.json`` that ``load`` and Hugging Face libraries read."""
+        self._tokenizer.save(str(path))
+
+    @classmethod
+    def load(cls, path: str | Path) -> TextTokenizer:
+        """The tokenizer of a ``tokenizer.json``.
+
+        Raises:
+            ValueError: where the file is absent or is no tokenizer, or special tokens are missing.
+        """
+        if not Path(path).is_file():
+            raise ValueError(
+                f"no text tokenizer at {str(path)!r}: give the path of a tokenizer.json"
+            )
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises plain Exception on whatever it cannot parse
+            raise ValueError(
+                f"{str(path)!r} is no tokenizer.json of `tokenizers`: {error}"
+            ) from error
+        return cls(tokenizer)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A pickled Tokenizer forgets encode_special_tokens, and data workers get pickled copies.
+        return _from_json, (self._tokenizer.to_str(),)
+
+
+def _from_json(text: str) -> TextTokenizer:
+    return TextTokenizer(Tokenizer.from_str(text))
+
+
+def fit_text_tokenizer(texts: Iterable[str], vocab_size: int) -> TextTokenizer:
+    """A byte-level BPE of at most ``vocab_size`` entries, special tokens first (ids 0 to 4).
+
+    Few or short texts give fewer entries than asked for: read ``vocab_size`` of what comes back.
+
+    Raises:
+        ValueError: where ``vocab_size`` cannot hold the bytes and the special tokens.
+    """
+    if vocab_size < SMALLEST_VOCABULARY:
+        raise ValueError(
+            f"vocab_size {vocab_size} is too small for 256 bytes and {len(SPECIAL_TOKENS)} special "
+            f"tokens: give at least {SMALLEST_VOCABULARY}"
+        )
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return TextTokenizer(tokenizer)
+
+
+def load_text_tokenizer(
+    config: TextTokenizerConfig, texts: Callable[[], Iterable[str]], key: Any
+) -> TextTokenizer:
+    """The tokenizer of a config: the one at ``config.path``, or one fitted on the texts and cached.
+
+    Args:
+        texts: gives the training texts; called only when there is something to fit.
+        key: what determines the texts (JSON or dataclasses), for the cache.
+    """
+    if config.path is not None:
+        return TextTokenizer.load(config.path)
+
+    def build(folder: Path) -> None:
+        fit_text_tokenizer(texts(), config.vocab_size).save(folder / "tokenizer.json")
+
+    determinants = {"version": FIT_VERSION, "vocab_size": config.vocab_size, "texts": key}
+    return TextTokenizer.load(cached("text-tokenizer", determinants, build) / "tokenizer.json")
