@@ -1,7 +1,9 @@
 """``mot-lab fit``: one run by LightningCLI, for whoever wants the Trainer's every switch."""
 
 from collections.abc import Sequence
+from typing import Any
 
+from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from mot_lab.data.datamodule import MultimodalDataModule
@@ -28,7 +30,7 @@ class FitCLI(LightningCLI):
             "data", "model.data", compute_fn=lambda data: data.interface, apply_on="instantiate"
         )
 
-    def instantiate_trainer(self, **kwargs: object) -> object:
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config["fit"]
         extra = [
             StudyProgress("fit"),

@@ -73,10 +73,10 @@ def forward_flops(
             ``FlopCounterMode`` and of 6 N + 12 L D S formulas).
     """
     pairs = workload.full_pairs if full_attention else workload.pairs
-    flops = {
+    flops: dict[str, float] = {
         name: sum(
             block.forward_flops(name, workload.tokens[name], pairs[name])
-            for block in model.transformer.blocks
+            for block in model.transformer.layers
         )
         for name in model.transformer.wiring.modalities
     }

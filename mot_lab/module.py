@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -105,7 +106,8 @@ class MultimodalModule(L.LightningModule):
 
     @property
     def _logs_now(self) -> bool:
-        return (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        return (self.trainer.global_step + 1) % every == 0
 
     def gradient_norms(self) -> dict[str, Tensor]:
         """``train/grad_norm/<tower>``: gradient norm of each tower's weights before clipping;
@@ -140,7 +142,8 @@ class MultimodalModule(L.LightningModule):
         modality_T = groups.group(batch.modality_BS.reshape(-1, 1))[:, 0]
         shares: dict[str, list[Tensor]] = defaultdict(list)
         for _, tower, module in experts:
-            members = [i for i, name in enumerate(names) if name in _members(self, tower)]
+            inside = self.net.transformer.layers[0].feed_forward.modalities[tower]
+            members = [i for i, name in enumerate(names) if name in inside]
             inside_T = torch.isin(modality_T, torch.tensor(members, device=modality_T.device))
             assert module.routed_T is not None
             missed = ~module.routed_T
@@ -150,7 +153,7 @@ class MultimodalModule(L.LightningModule):
                     shares[names[i]].append(missed[of_tower == i].float().mean())
         return {f"train/unrouted/{name}": torch.stack(each).mean() for name, each in shares.items()}
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         assert self.trainer.max_steps > 0, "a run's length is given in steps"
         optimizer, schedule = make_optimizer(
             self.net, self.config.optimizer, self.trainer.max_steps
@@ -163,7 +166,3 @@ class MultimodalModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # A checkpoint says by itself what it is of: plain values, loadable with weights_only.
         checkpoint["model_settings"] = {"config": plain(self.config), "arm": plain(self.arm_spec)}
-
-
-def _members(module: MultimodalModule, tower: str) -> tuple[str, ...]:
-    return module.net.transformer.blocks[0].feed_forward.modalities[tower]

@@ -60,7 +60,8 @@ def make_optimizer(
 ) -> tuple[AdamW, LambdaLR]:
     """AdamW and its schedule, to be stepped once per optimiser step."""
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    decay, no_decay = [], []
+    decay: list[nn.Parameter] = []
+    no_decay: list[nn.Parameter] = []
     for parameter in model.parameters():
         matrix = parameter.dim() > 1 and id(parameter) not in embeddings
         (decay if matrix else no_decay).append(parameter)

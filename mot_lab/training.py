@@ -100,6 +100,7 @@ def train(run: Run, tracking_uri: str | None) -> None:
     Raises:
         ValueError: the folder holds this run under other settings.
     """
+    L.seed_everything(run.seed, verbose=False)
     config = run.config.training
     data = MultimodalDataModule(run.config.data, run.seed, config.num_workers)
     logger = RunLogger(

@@ -5,6 +5,7 @@ Shapes: B rows, S positions per row, T real tokens (no padding) of the batch, D 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,12 +18,14 @@ class _Permute(torch.autograd.Function):
     """``x[order]`` whose backward is the gather ``grad[inverse]`` (index_select's scatters)."""
 
     @staticmethod
-    def forward(ctx, x_ND: Tensor, order_N: Tensor, inverse_N: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        ctx: Any, x_ND: Tensor, order_N: Tensor, inverse_N: Tensor
+    ) -> Tensor:
         ctx.save_for_backward(inverse_N)
         return x_ND.index_select(0, order_N)
 
     @staticmethod
-    def backward(ctx, grad_ND: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad_ND: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         (inverse_N,) = ctx.saved_tensors
         return grad_ND.index_select(0, inverse_N), None, None
 

@@ -5,7 +5,7 @@ Shapes: B rows, S positions, T tokens in grouped order, D width.
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from torch import Tensor, nn
 
@@ -122,6 +122,11 @@ class Transformer(nn.Module):
         )
         self.reset_parameters()
 
+    @property
+    def layers(self) -> list[Block]:
+        """The blocks, as what they are."""
+        return cast(list[Block], list(self.blocks))
+
     def reset_parameters(self) -> None:
         """Normal(0, 0.02); projections onto the residual stream scaled by 1 / sqrt(2 layers)
         (GPT-2), in every tower and expert alike."""
@@ -152,7 +157,7 @@ class Transformer(nn.Module):
         """Every expert-choice feed-forward as (layer and tower, tower, module)."""
         return [
             (f"{layer}/{tower}", tower, module)
-            for layer, block in enumerate(self.blocks)
+            for layer, block in enumerate(self.layers)
             for tower, module in block.feed_forward.tower.items()
             if isinstance(module, ExpertChoice)
         ]

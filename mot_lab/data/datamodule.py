@@ -33,7 +33,7 @@ def _collate(indexed: list[tuple[int, Row]], latent_shape: tuple[int, int, int])
 
 
 class MultimodalDataModule(L.LightningDataModule):
-    """Training and validation batches.
+    """Training and validation batches: its loaders yield `MultimodalBatch`.
 
     Args:
         config: what they hold.
@@ -63,16 +63,16 @@ class MultimodalDataModule(L.LightningDataModule):
         for split in ("train", "val"):
             self.prepared.pool(split)
 
-    def train_loader(self, steps: int, start: int = 0) -> DataLoader[MultimodalBatch]:
+    def train_loader(self, steps: int, start: int = 0) -> DataLoader[tuple[int, Row]]:
         """The batches of steps ``start .. steps - 1``."""
         return self._loader("train", (self.seed, TRAIN), steps, start)
 
-    def held_out_loader(self, split: str) -> DataLoader[MultimodalBatch]:
+    def held_out_loader(self, split: str) -> DataLoader[tuple[int, Row]]:
         """The fixed evaluation batches of a held-out split."""
         seed = (self.config.seed, HELD_OUT)
         return self._loader(split, seed, self.config.val_rows // self.config.rows, 0)
 
-    def train_dataloader(self) -> DataLoader[MultimodalBatch]:
+    def train_dataloader(self) -> DataLoader[tuple[int, Row]]:
         """From the step the trainer stands at; Lightning calls this after restoring it."""
         assert self.trainer is not None
         accumulated = self.trainer.accumulate_grad_batches
@@ -80,7 +80,7 @@ class MultimodalDataModule(L.LightningDataModule):
             self.trainer.max_steps * accumulated, self.trainer.global_step * accumulated
         )
 
-    def val_dataloader(self) -> DataLoader[MultimodalBatch]:
+    def val_dataloader(self) -> DataLoader[tuple[int, Row]]:
         """The same batches, noise and noise levels at every evaluation."""
         return self.held_out_loader("val")
 
@@ -97,7 +97,7 @@ class MultimodalDataModule(L.LightningDataModule):
 
     def _loader(
         self, split: str, seed: tuple[int, ...], steps: int, start: int
-    ) -> DataLoader[MultimodalBatch]:
+    ) -> DataLoader[tuple[int, Row]]:
         rows = PackedRows(self.prepared.stream(split), self.prepared.layout, seed)
         return DataLoader(
             rows,

@@ -2,6 +2,8 @@
 
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -11,11 +13,19 @@ from mot_lab.data.packing import MODALITIES, Layout
 from mot_lab.data.pool import ScenePool, prepare_pool
 from mot_lab.data.prose import ProseSource
 from mot_lab.data.scenes import ScenesConfig, SceneSource
-from mot_lab.runtime.cache import content_key
+from mot_lab.runtime.cache import cached, content_key
 from mot_lab.tokens.image import ImageTokenizer, ImageTokenizerConfig, load_image_tokenizer
 from mot_lab.tokens.text import TextTokenizer, TextTokenizerConfig, load_text_tokenizer
 
 TOKENIZER_SCENES = 4000
+ProseSplit = Literal["train", "val", "test"]
+# Scenes of unseen emojis go with the test prose: there is no other kind of prose.
+PROSE_OF: dict[str, ProseSplit] = {
+    "train": "train",
+    "val": "val",
+    "test": "test",
+    "unseen": "test",
+}
 
 
 @dataclass
@@ -68,9 +78,7 @@ class DataConfig:
                 f"patch {self.patch} does not divide the latents' {latent_shape[1]} x "
                 f"{latent_shape[2]} positions"
             )
-        given = self.text.path
-        vocab_size = TextTokenizer.load(given).vocab_size if given else self.text.vocab_size
-        return DataInterface(MODALITIES, vocab_size, latent_shape, self.patch)
+        return DataInterface(MODALITIES, self.text.vocabulary(), latent_shape, self.patch)
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,7 @@ class PreparedData:
         return _pool(self, split, scenes)
 
     def stream(self, split: str) -> DocumentStream:
-        """The documents of a split (``unseen`` scenes go with the test prose)."""
+        """The documents of a split."""
         pool = self.pool(split)
         longest = pool.longest_caption + self.layout.patches + 4
         if longest > self.layout.length:
@@ -97,7 +105,7 @@ class PreparedData:
                 f"row_length {self.layout.length} is too short: a picture of "
                 f"{self.layout.patches} tokens with its caption takes {longest}"
             )
-        prose = _prose(self, "test" if split == "unseen" else split)
+        prose = _prose(self, PROSE_OF[split])
         return DocumentStream(pool, prose, self.config.prose_share, self.config.caption_first)
 
     def pictures(self, split: str, start: int, count: int) -> np.ndarray:
@@ -120,8 +128,17 @@ def _pool(data: PreparedData, split: str, scenes: int) -> ScenePool:
 
 
 @lru_cache(maxsize=16)
-def _prose(data: PreparedData, split: str) -> list[np.ndarray]:
-    return tokenize_prose(ProseSource().passages(split), data.texts)
+def _prose(data: PreparedData, split: ProseSplit) -> list[np.ndarray]:
+    source = ProseSource()
+    key = {"prose": 1, "source": asdict(source), "split": split, "vocabulary": data.texts.key()}
+
+    def build(folder: Path) -> None:
+        passages = tokenize_prose(source.passages(split), data.texts)
+        ends = np.cumsum([len(each) for each in passages])
+        np.savez(folder / "tokens.npz", tokens=np.concatenate(passages), ends=ends)
+
+    with np.load(cached("prose", key, build) / "tokens.npz") as kept:
+        return np.split(kept["tokens"], kept["ends"][:-1])
 
 
 def prepare(config: DataConfig) -> PreparedData:

@@ -5,7 +5,7 @@ Shapes: N images, C x H x W latents, P patches per image, D backbone width.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, FlowMatchEulerDiscreteScheduler
@@ -65,8 +65,9 @@ class DiffusionHead(nn.Module):
         self.config = config
         self.latent_shape = latent_shape
         self.codec = make_codec(config.codec, latent_shape, patch, width, config.unet_channels)
-        alphas = DDPMScheduler(TRAIN_STEPS, beta_schedule="squaredcos_cap_v2").alphas_cumprod
-        self.register_buffer("alphas_cumprod", alphas, persistent=False)
+        schedule: Any = DDPMScheduler(TRAIN_STEPS, beta_schedule="squaredcos_cap_v2")
+        self.alphas_cumprod: Tensor
+        self.register_buffer("alphas_cumprod", schedule.alphas_cumprod, persistent=False)
 
     def add_noise(self, latents_NCHW: Tensor, noise_NCHW: Tensor, time_N: Tensor) -> Tensor:
         """The noised latents at time t: ``sqrt(a) x + sqrt(1 - a) eps`` (epsilon) or
@@ -118,7 +119,8 @@ class DiffusionHead(nn.Module):
             ).prev_sample
         return x_NCHW
 
-    def _scheduler(self) -> DDIMScheduler | DDPMScheduler | FlowMatchEulerDiscreteScheduler:
+    def _scheduler(self) -> Any:
+        """A scheduler of diffusers (their classes are built at run time and have no types)."""
         if self.config.objective == "flow":
             return FlowMatchEulerDiscreteScheduler(TRAIN_STEPS)
         make = DDIMScheduler if self.config.sampler == "ddim" else DDPMScheduler

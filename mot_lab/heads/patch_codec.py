@@ -10,6 +10,7 @@ import torch
 from diffusers.models.embeddings import Timesteps
 from diffusers.models.resnet import Downsample2D, ResnetBlock2D, Upsample2D
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 TIME_FREQUENCIES = 128
 UNET_GROUPS = 8
@@ -37,17 +38,17 @@ class TimeEmbedding(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.sinusoid = Timesteps(TIME_FREQUENCIES, flip_sin_to_cos=True, downscale_freq_shift=0)
-        self.mlp = nn.Sequential(
-            nn.Linear(TIME_FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width)
-        )
+        self.up = nn.Linear(TIME_FREQUENCIES, width)
+        self.out = nn.Linear(width, width)
 
     def forward(self, time_N: Tensor) -> Tensor:
         """[N] -> [N, width]."""
-        return self.mlp(self.sinusoid(1000 * time_N).to(self.mlp[0].weight.dtype))
+        waves_NF = self.sinusoid(1000 * time_N).to(self.up.weight.dtype)
+        return self.out(F.silu(self.up(waves_NF)))
 
     def forward_flops(self, images: float) -> float:
         """The two matrix products of the MLP, once per image."""
-        return 2 * images * (self.mlp[0].weight.numel() + self.mlp[2].weight.numel())
+        return 2 * images * (self.up.weight.numel() + self.out.weight.numel())
 
 
 class LinearCodec(nn.Module):
@@ -69,7 +70,7 @@ class LinearCodec(nn.Module):
         patches_NPQ = patchify(x_NCHW, self.patch)
         return self.encoder(patches_NPQ + self.time(time_N)[:, None]), None
 
-    def decode(self, hidden_NPD: Tensor, time_N: Tensor, kept: None) -> Tensor:
+    def decode(self, hidden_NPD: Tensor, time_N: Tensor, kept: Tensor | None) -> Tensor:
         """Backbone outputs [N, P, D] -> prediction [N, C, H, W]."""
         return unpatchify(self.decoder(hidden_NPD), self.latent_shape, self.patch)
 
@@ -111,8 +112,9 @@ class UNetCodec(nn.Module):
         tokens = self.down(skip).flatten(2).transpose(1, 2)
         return self.encoder(tokens), skip
 
-    def decode(self, hidden_NPD: Tensor, time_N: Tensor, kept: Tensor) -> Tensor:
+    def decode(self, hidden_NPD: Tensor, time_N: Tensor, kept: Tensor | None) -> Tensor:
         """Backbone outputs [N, P, D] and the skip -> prediction [N, C, H, W]."""
+        assert kept is not None, "the U-Net decodes with the skip of its encoder"
         x = self.decoder(hidden_NPD).transpose(1, 2).unflatten(2, self.grid)
         x = torch.cat([self.up(x), kept], dim=1)
         return self.conv_out(self.up_block(x, self.time(time_N)))
@@ -121,24 +123,21 @@ class UNetCodec(nn.Module):
         """Every convolution at its output's resolution, the linears per token or per image."""
         _, height, breadth = self.latent_shape
         full = height * breadth
-        per_image = (
-            2.0
-            * full
-            * sum(
-                conv.weight.numel()
-                for part in (self.conv_in, self.down_block, self.up_block, self.conv_out)
-                for conv in part.modules()
-                if isinstance(conv, nn.Conv2d)
+        blocks = (self.conv_in, self.down_block, self.up_block, self.conv_out)
+        products = full * sum(_conv_weights(block) for block in blocks)
+        for level in range(len(self.down)):
+            products += full // 4 ** (level + 1) * _conv_weights(self.down[level])
+            products += full // 4**level * _conv_weights(self.up[-1 - level])
+        products += self.tokens * (self.encoder.weight.numel() + self.decoder.weight.numel())
+        for block in (self.down_block, self.up_block):
+            products += sum(
+                each.weight.numel() for each in block.modules() if isinstance(each, nn.Linear)
             )
-        )
-        for level, (down, up) in enumerate(zip(self.down, reversed(self.up), strict=True)):
-            per_image += 2 * (full // 4 ** (level + 1)) * down.conv.weight.numel()
-            per_image += 2 * (full // 4**level) * up.conv.weight.numel()
-        per_image += 2 * self.tokens * (self.encoder.weight.numel() + self.decoder.weight.numel())
-        per_image += 2 * sum(
-            block.time_emb_proj.weight.numel() for block in (self.down_block, self.up_block)
-        )
-        return images * per_image + 2 * self.time.forward_flops(images)
+        return 2 * images * products + 2 * self.time.forward_flops(images)
+
+
+def _conv_weights(block: nn.Module) -> int:
+    return sum(each.weight.numel() for each in block.modules() if isinstance(each, nn.Conv2d))
 
 
 def _resnet(channels_in: int, channels_out: int) -> ResnetBlock2D:

@@ -105,7 +105,8 @@ def last_losses(path: Path) -> tuple[int, dict[str, float]]:
         file.seek(0, os.SEEK_END)
         file.seek(max(0, file.tell() - TAIL_BYTES))
         tail = file.read().decode(errors="replace").splitlines()
-    step, losses = 0, {}
+    step = 0
+    losses: dict[str, float] = {}
     for text in tail:
         try:
             line = json.loads(text)

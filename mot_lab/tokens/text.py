@@ -13,7 +13,7 @@ from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from mot_lab.runtime.cache import cached
+from mot_lab.runtime.cache import cached, content_key
 
 SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<boi>", "<eoi>")
 SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS)  # every byte, and the special tokens
@@ -63,7 +63,7 @@ class TextTokenizer:
         tokenizer.no_truncation()
         tokenizer.encode_special_tokens = True  # "<bos>" inside a text stays text
         self._tokenizer = tokenizer
-        ids = [tokenizer.token_to_id(token) for token in SPECIAL_TOKENS]
+        ids = [tokenizer.token_to_id(token) or 0 for token in SPECIAL_TOKENS]
         self.pad_id, self.bos_id, self.eos_id, self.boi_id, self.eoi_id = ids
         self.vocab_size: int = tokenizer.get_vocab_size(with_added_tokens=True)
 
@@ -79,6 +79,10 @@ class TextTokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """The text of the ids, without special tokens; bytes that are no UTF-8 become U+FFFD."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=True)
+
+    def key(self) -> str:
+        """What tells this tokenizer from another, for the cache."""
+        return content_key(self._tokenizer.to_str())
 
     def save(self, path: str | Path) -> None:
         """Write a ``tokenizer.json`` that ``load`` and Hugging Face libraries read."""
