@@ -8,8 +8,11 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
+
 from mot_lab.config import load_study
 from mot_lab.data.datamodule import MultimodalDataModule
+from mot_lab.runtime.workers import threads_each
 from mot_lab.step_time import measure_step_times
 from mot_lab.study import environment
 from mot_lab.training import runs_of
@@ -22,6 +25,7 @@ def main() -> None:
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 30
     config = load_study(path)
+    torch.set_num_threads(threads_each(config.parallel_runs))
     data = MultimodalDataModule(config.data)
     modules = {run.arm: run.module() for run in runs_of(config, Path("unused"))}
     batches = list(data.train_loader(8))

@@ -16,7 +16,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from evaluation.bootstrap import mean_interval
-from evaluation.clip_score import load_open_clip
+from evaluation.clip_score import ClipModel, load_open_clip
 from evaluation.extractors import clip_features, efficientnet_lite, inception
 from evaluation.metric import Metric, not_available
 from evaluation.perplexity import perplexity, unigram_perplexity
@@ -81,22 +81,26 @@ def load_evaluators(config: EvaluationConfig, data: PreparedData) -> Evaluators:
     """
     extractors, clips = [], []
     for name in config.extractors:
-        if name == "inception":
-            extractors.append(inception())
+        kind, _, weights = name.partition(":")
+        if kind == "inception":
+            extractors.append(inception(weights or None))
         elif name == "efficientnet_lite0":
             extractors.append(efficientnet_lite())
         else:
-            if name == "scene_clip":
-                clip = _scene_clip(data)
-            else:
-                model, _, pretrained = name.partition("/")
-                clip = load_open_clip(model, pretrained or None)
+            clip = _scene_clip(data) if name == "scene_clip" else _open_clip(name)
             clips.append(clip)
             extractors.append(clip_features(clip))
     return Evaluators(tuple(extractors), tuple(clips))
 
 
-def _scene_clip(data: PreparedData) -> Any:
+def _open_clip(name: str) -> ClipModel:
+    if name.startswith(("hf-hub:", "local-dir:")):  # such names carry their weights
+        return load_open_clip(name, None)
+    model, _, pretrained = name.partition("/")
+    return load_open_clip(model, pretrained or None)
+
+
+def _scene_clip(data: PreparedData) -> ClipModel:
     def pairs(split: str, first: int, count: int) -> tuple[np.ndarray, list[str]]:
         captions = [caption_of(data, split, first + i) for i in range(count)]
         return data.pictures(split, first, count), captions

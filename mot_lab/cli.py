@@ -57,6 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.add_argument("--out", type=Path, help="folder to write to (default: the study's)")
 
+    sync = _add(commands, "sync", _sync, "send a tracking store what it lacks of a study's runs")
+    sync.add_argument("study", type=Path, help="folder of the study, like runs/transfusion")
+    sync.add_argument("--tracking-uri", help="MLflow store (default: sqlite in the study's folder)")
+
     arms = _add(commands, "arms", _arms, "list the arms, one line each")
     arms.add_argument("--modalities", default="text,image", help="names, separated by commas")
 
@@ -131,6 +135,18 @@ def _report(options: argparse.Namespace) -> None:
 
     uri = options.tracking_uri or default_tracking_uri(options.study)
     print(f"The report is in {build_report(uri, options.study.name, options.out or options.study)}")
+
+
+def _sync(options: argparse.Namespace) -> None:
+    from mot_lab.runtime.mlflow_store import default_tracking_uri
+    from mot_lab.runtime.sending import sync_run
+
+    runs = sorted(path.parent for path in options.study.glob("*/run.json"))
+    if not runs:
+        raise ValueError(f"{options.study} holds no runs")
+    uri = options.tracking_uri or default_tracking_uri(options.study)
+    for run in runs:
+        print(f"{run.name}: {sync_run(run, uri)} values sent to {uri}")
 
 
 def _arms(options: argparse.Namespace) -> None:

@@ -59,8 +59,9 @@ class EvaluationConfig:
         sample_steps: denoising steps.
         shown: how many of them the report shows.
         extractors: of Fréchet distances and CLIP scores: ``scene_clip`` (a small open_clip model
-            trained on the scenes), ``inception`` (FID), ``efficientnet_lite0`` or any open_clip
-            model as ``name/pretrained``.
+            trained on the scenes), ``inception`` (FID) or ``inception:/path/of/weights.pth``,
+            ``efficientnet_lite0``, or any open_clip model as ``name/pretrained tag``,
+            ``name//path/of/checkpoint``, ``hf-hub:org/name`` or ``local-dir:/path``.
     """
 
     images: int = 256

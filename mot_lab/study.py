@@ -70,6 +70,8 @@ class Study:
     def run(self, prepare_evaluators: PrepareEvaluators, evaluate: Evaluate) -> None:
         """Prepare, train, time, evaluate, and leave everything in the tracking store."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        # As many as a run has: a second thread was measured to slow small networks down.
+        torch.set_num_threads(threads_each(self.config.parallel_runs))
         self._say("Preparing data, tokenizers and evaluators")
         self.data.prepare_data()
         evaluators = prepare_evaluators(self.config.evaluation, self.data.prepared)
@@ -136,7 +138,6 @@ class Study:
             if sorted(kept) == sorted(names):
                 return kept
         self._say("Timing one training step of every arm, interleaved")
-        torch.set_num_threads(threads_each(self.config.parallel_runs))
         modules = {run.arm: run.module() for run in runs_of(self.config, self.folder)}
         batches = list(self.data.train_loader(8))
         clip = self.config.training.gradient_clip

@@ -49,6 +49,7 @@ def test_a_wrong_setting_is_one_line(
     [
         ["study", "nowhere.yaml"],
         ["report", "nowhere"],
+        ["sync", "nowhere"],
         ["generate", "nowhere.ckpt", "--caption", "a fish"],
         ["evaluate", "nowhere.ckpt"],
         ["count", "nowhere.yaml"],
@@ -70,7 +71,9 @@ def test_a_file_that_is_no_mapping_is_refused(
     assert "no YAML" in refused(["study", str(path)], capsys)
 
 
-@pytest.mark.parametrize("command", ["study", "report", "arms", "count", "generate", "evaluate"])
+@pytest.mark.parametrize(
+    "command", ["study", "report", "sync", "arms", "count", "generate", "evaluate"]
+)
 def test_help_everywhere(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])

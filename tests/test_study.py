@@ -11,6 +11,7 @@ import yaml
 from evaluation.report import build_report
 from evaluation.store import read_study
 from evaluation.trained_runs import evaluate_run, prepare_evaluators
+from mot_lab.cli import main
 from mot_lab.config import StudyConfig, from_dict
 from mot_lab.data.datamodule import MultimodalDataModule
 from mot_lab.study import Study
@@ -112,6 +113,17 @@ def test_a_finished_study_is_left_alone(study: Study, capsys: pytest.CaptureFixt
     again.run(prepare_evaluators, evaluate_run)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert "6 of 6 runs are trained already and kept" in capsys.readouterr().out
+
+
+def test_sync_sends_another_store_everything_once(
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri = f"sqlite:///{tmp_path / 'other.db'}"
+    for values in (True, False):
+        main(["sync", str(study.folder), "--tracking-uri", uri])
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == 6
+        assert all((": 0 values" not in line) == values for line in lines)
 
 
 def test_a_report_is_rebuilt_from_the_store_alone(study: Study, tmp_path: Path) -> None:

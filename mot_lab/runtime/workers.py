@@ -2,11 +2,15 @@
 
 import multiprocessing
 import os
+import threading
+import time
 from concurrent.futures import ProcessPoolExecutor
 
 import torch
 
 from mot_lab.runtime.quiet import quiet_libraries
+
+PARENT_CHECK_SECONDS = 0.5
 
 
 def cores() -> int:
@@ -35,3 +39,14 @@ def worker_pool(processes: int) -> ProcessPoolExecutor:
 def _begin(threads: int) -> None:
     quiet_libraries()
     torch.set_num_threads(threads)
+    watch = threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True)
+    watch.start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process soon after its parent, however that ended. A worker left alone would train
+    on, beside the one that the same command, called again, starts on the same run.
+    """
+    while os.getppid() == parent:
+        time.sleep(PARENT_CHECK_SECONDS)
+    os._exit(1)

@@ -4,11 +4,9 @@ import io
 import json
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from mot_lab.runtime.board import RunBoard, last_losses
-from mot_lab.runtime.workers import cores, threads_each, worker_pool
 
 
 def write(path: Path, *lines: dict[str, float]) -> None:
@@ -49,11 +47,3 @@ def test_on_a_terminal_there_is_a_bar_for_each_run(tmp_path: Path) -> None:
         assert board.progress is not None
         assert [task.completed for task in board.progress.tasks] == [40, 0]
         assert [task.total for task in board.progress.tasks] == [100, 100]
-
-
-def test_workers_share_out_the_cores() -> None:
-    assert threads_each(1) == cores()
-    assert threads_each(cores()) == 1
-    assert threads_each(10 * cores()) == 1
-    with worker_pool(10 * cores()) as pool:
-        assert pool.submit(torch.get_num_threads).result() == 1
