@@ -72,8 +72,13 @@ class QKNorm(nn.Module):
 
     def forward(self, qk_T2HE: Tensor) -> Tensor:
         """[T, 2, H, E] -> [T, 2, H, E]."""
-        q_THE, k_THE = qk_T2HE.unbind(1)
-        return torch.stack([self.query(q_THE), self.key(k_THE)], dim=1)
+        # One normalisation for both, then the scales: half as many small operations per tower.
+        shape, eps = self.query.normalized_shape, self.query.eps
+        scale_21E = torch.stack([self.query.weight, self.key.weight])[:, None]
+        if isinstance(self.query, nn.RMSNorm):
+            return F.rms_norm(qk_T2HE, shape, eps=eps) * scale_21E
+        shift_21E = torch.stack([self.query.bias, self.key.bias])[:, None]
+        return torch.addcmul(shift_21E, F.layer_norm(qk_T2HE, shape, eps=eps), scale_21E)
 
 
 class Attention(nn.Module):
