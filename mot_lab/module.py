@@ -71,6 +71,7 @@ class MultimodalModule(L.LightningModule):
         self.log("train/total/loss", losses.total.detach())
         if losses.text_count:
             self.log("train/text/loss", losses.text.detach())
+            self.log("train/text/perplexity", losses.text.detach().exp())
         if losses.image_count:
             self.log("train/image/loss", losses.image.detach())
         if self._logs_now:

@@ -77,6 +77,15 @@ def test_validation_losses_are_means_over_tokens_and_images_not_over_batches() -
     assert logged["val/text/perplexity"] == pytest.approx(math.exp(text), rel=1e-6)
 
 
+def test_training_perplexity_is_that_of_the_training_loss() -> None:
+    logger = fitted(module(), batches(3), batches(1))
+    logged = [each for _, each in logger.values if "train/text/loss" in each]
+    assert len(logged) == 3
+    for each in logged:
+        perplexity = math.exp(each["train/text/loss"])
+        assert each["train/text/perplexity"] == pytest.approx(perplexity, rel=1e-5)
+
+
 def test_validating_twice_gives_the_same_bits() -> None:
     subject, val = module(), batches(2)
     with torch.no_grad():

@@ -67,18 +67,20 @@ class QKNorm(nn.Module):
     def __init__(self, head_width: int, kind: str, eps: float) -> None:
         super().__init__()
         make = nn.LayerNorm if kind == "layer" else nn.RMSNorm
+        self.eps = eps
         self.query = make(head_width, eps=eps)
         self.key = make(head_width, eps=eps)
 
     def forward(self, qk_T2HE: Tensor) -> Tensor:
         """[T, 2, H, E] -> [T, 2, H, E]."""
         # One normalisation for both, then the scales: half as many small operations per tower.
-        shape, eps = self.query.normalized_shape, self.query.eps
-        scale_21E = torch.stack([self.query.weight, self.key.weight])[:, None]
-        if isinstance(self.query, nn.RMSNorm):
-            return F.rms_norm(qk_T2HE, shape, eps=eps) * scale_21E
-        shift_21E = torch.stack([self.query.bias, self.key.bias])[:, None]
-        return torch.addcmul(shift_21E, F.layer_norm(qk_T2HE, shape, eps=eps), scale_21E)
+        query, key = self.query, self.key
+        scale_21E = torch.stack([query.weight, key.weight])[:, None]
+        if isinstance(query, nn.RMSNorm) or isinstance(key, nn.RMSNorm):
+            return F.rms_norm(qk_T2HE, qk_T2HE.shape[-1:], eps=self.eps) * scale_21E
+        shift_21E = torch.stack([query.bias, key.bias])[:, None]
+        normal_T2HE = F.layer_norm(qk_T2HE, qk_T2HE.shape[-1:], eps=self.eps)
+        return torch.addcmul(shift_21E, normal_T2HE, scale_21E)
 
 
 class Attention(nn.Module):
