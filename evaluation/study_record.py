@@ -6,24 +6,15 @@ from typing import Any
 
 from evaluation.matching import Curve
 from evaluation.metric import Metric
+from mot_lab.counting import ArmCost
 
 CURVES = ("train", "val")
 
 
 @dataclass(frozen=True)
-class ArmFacts:
-    """What an arm costs, from its structure; seconds are measured on the machine of the study.
+class ArmFacts(ArmCost):
+    """What an arm costs from its structure, and its seconds on the machine of the study."""
 
-    FLOPs are per optimiser step (forward and backward), ``flops_per_step`` with attention counted
-    as masked, ``flops_per_step_full_attention`` with the whole square.
-    """
-
-    description: str
-    parameters: int
-    active_parameters: int
-    flops_per_step: float
-    flops_per_step_full_attention: float
-    flops_per_modality: Mapping[str, float]
     seconds_per_step: float
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -89,9 +90,11 @@ class Study:
 
     def costs(self) -> dict[str, ArmCost]:
         """The cost of every arm on the study's own batches."""
-        workload = self.workload()
-        return {arm.name: arm_cost(self.config, arm, workload) for arm in self.config.parsed_arms()}
+        return {
+            arm.name: arm_cost(self.config, arm, self.workload) for arm in self.config.parsed_arms()
+        }
 
+    @cached_property
     def workload(self) -> Workload:
         """The mean of the first training batches; all arms see the same."""
         loader = self.data.train_loader(COUNTED_BATCHES)
@@ -150,7 +153,6 @@ class Study:
     ) -> None:
         """Write ``study.json`` and ``config.yaml`` and send them to the tracking store."""
         config, prepared = self.config, self.data.prepared
-        workload = self.workload()
         reconstruction = prepared.images.reconstruction_error(
             prepared.pictures("test", 0, config.evaluation.images)
         )
@@ -166,8 +168,8 @@ class Study:
                 for name, cost in costs.items()
             },
             "step_times": {name: asdict(each) for name, each in times.items()},
-            "tokens_per_step": workload.tokens,
-            "images_per_step": workload.images,
+            "tokens_per_step": self.workload.tokens,
+            "images_per_step": self.workload.images,
             "steps": config.training.steps,
             "warmup_steps": config.model.optimizer.warmup_steps,
             "tokenizers": {

@@ -110,8 +110,7 @@ class PreparedData:
 
     def pictures(self, split: str, start: int, count: int) -> np.ndarray:
         """Scenes ``start .. start + count`` of a split as pictures, uint8 [count, H, W, 3]."""
-        scenes = (self.source.scene(split, self.config.seed, start + i) for i in range(count))
-        return np.stack([self.source.render(scene) for scene in scenes])
+        return self.source.pictures(split, self.config.seed, start, count)
 
     def __hash__(self) -> int:
         return hash(content_key(self.config))
@@ -147,8 +146,7 @@ def prepare(config: DataConfig) -> PreparedData:
     source = SceneSource(config.scenes)
 
     def pictures(start: int, count: int) -> np.ndarray:
-        scenes = (source.scene("train", config.seed, start + i) for i in range(count))
-        return np.stack([source.render(scene) for scene in scenes])
+        return source.pictures("train", config.seed, start, count)
 
     def tokenizer_texts() -> list[str]:
         scenes = (source.scene("train", config.seed, i) for i in range(TOKENIZER_SCENES))

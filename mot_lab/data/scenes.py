@@ -174,6 +174,10 @@ class SceneSource:
             picture[top : top + cell, left : left + cell] = self.tile(each.emoji, scene.ground)
         return picture
 
+    def pictures(self, split: str, seed: int, start: int, count: int) -> np.ndarray:
+        """Scenes ``start .. start + count`` of a split as pictures, uint8 [count, H, W, 3]."""
+        return np.stack([self.render(self.scene(split, seed, start + i)) for i in range(count)])
+
     def tile(self, emoji: int | slice | np.ndarray, ground: int) -> np.ndarray:
         """Emojis over a ground, uint8 [..., C, C, 3]: exactly the pixels that scenes hold."""
         # At most 255 * 255, which 16 bits hold, with room for rounding to the nearest.

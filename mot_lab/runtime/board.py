@@ -16,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from mot_lab.runtime.progress import losses_text
+from mot_lab.runtime.progress import is_loss, losses_text
 
 TAIL_BYTES = 8192
 
@@ -113,9 +113,6 @@ def last_losses(path: Path) -> tuple[int, dict[str, float]]:
         except ValueError:  # the first line of the tail is cut, the last may be half written
             continue
         step = line["step"]
-        losses |= {name: each for name, each in line.items() if _is_loss(name, each)}
+        finite = {name: each for name, each in line.items() if isinstance(each, float)}
+        losses |= {name: each for name, each in finite.items() if is_loss(name)}
     return step, losses
-
-
-def _is_loss(name: str, value: object) -> bool:
-    return name.endswith("/loss") and name.count("/") == 2 and isinstance(value, float)

@@ -98,7 +98,7 @@ class StudyProgress(ProgressBar):
 
     def _read_losses(self, trainer: Trainer) -> None:
         self._losses = losses_text(
-            {k: float(v) for k, v in trainer.callback_metrics.items() if _is_loss(k)}
+            {k: float(v) for k, v in trainer.callback_metrics.items() if is_loss(k)}
         )
 
     def _print_line(self, step: int, total: int) -> None:
@@ -122,14 +122,15 @@ def losses_text(metrics: dict[str, float]) -> str:
         terms = [
             f"{name.split('/')[1]} {value:.4g}"
             for name, value in sorted(metrics.items())
-            if name.startswith(f"{stage}/") and _is_loss(name)
+            if name.startswith(f"{stage}/") and is_loss(name)
         ]
         if terms:
             parts.append(" ".join([stage, *terms]))
     return " | ".join(parts)
 
 
-def _is_loss(name: str) -> bool:
+def is_loss(name: str) -> bool:
+    """Whether a metric is a loss, like ``train/text/loss``."""
     return name.count("/") == 2 and name.endswith("/loss")
 
 
