@@ -1,4 +1,4 @@
-"""``mot-lab generate``: answers of a trained model, printed or saved as pictures."""
+"""Answers of a trained model, printed or saved as pictures (``mot-lab generate``)."""
 
 from pathlib import Path
 
