@@ -1,6 +1,7 @@
-"""Pictures from captions and captions from pictures, by a trained model of any arm without experts.
+"""Pictures from captions and captions from pictures, by a trained model of any arm.
 
-Every step recomputes the whole row: no cache yet. Deterministic for a seed.
+Experts are routed causally: training routing looks at later tokens and at other prompts. Every step
+recomputes the whole row: no cache yet. Deterministic for a seed.
 
 Shapes: N prompts, C x H x W latents, V vocabulary, K places.
 """
@@ -13,6 +14,7 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
+from mot_lab.backbones.transformer import NO_CAUSAL_ROUTING
 from mot_lab.batch import MultimodalBatch
 from mot_lab.data.documents import Document, ImageSegment, Segment, TextSegment
 from mot_lab.data.packing import Layout, Row, collate
@@ -22,18 +24,8 @@ GENERATE_BATCH = 64
 
 
 def why_not(model: MultimodalModel) -> str | None:
-    """The reason why an arm cannot generate, or None where it can."""
-    if model.transformer.expert_choice():
-        return (
-            "not available: expert-choice routing looks at later tokens and at other prompts, "
-            "and causal routing does not exist yet"
-        )
-    return None
-
-
-def _refuse_leaking(model: MultimodalModel) -> None:
-    if reason := why_not(model):
-        raise ValueError(reason)
+    """The reason why a model cannot generate, or None where it can."""
+    return None if model.transformer.can_route_causally() else NO_CAUSAL_ROUTING
 
 
 def _batch(
@@ -64,7 +56,7 @@ def generate_images(
     """Latents of a picture for each prompt, sampled without guidance (as the paper's metrics are).
 
     Args:
-        model: an arm without expert choice.
+        model: of any arm; one with experts needs its causal routers.
         prompts: N token arrays, captions without special tokens.
         layout: of documents.
         seed: of the noise; what prompt i starts from is a function of (seed, i).
@@ -75,9 +67,8 @@ def generate_images(
         float32 [N, C, H, W].
 
     Raises:
-        ValueError: the arm routes by expert choice.
+        ValueError: the model has experts and no causal routers.
     """
-    _refuse_leaking(model)
     device = next(model.parameters()).device
     shape = model.image.latent_shape
     picture = ImageSegment(np.zeros(shape, np.float32))
@@ -89,7 +80,8 @@ def generate_images(
         batch = _batch(documents, layout, shape).to(device)
 
         def predict(x_NCHW: Tensor, time_N: Tensor, batch: MultimodalBatch = batch) -> Tensor:
-            return model.denoise(replace(batch, time_N=time_N), x_NCHW)
+            with model.transformer.routing("causal"):
+                return model.denoise(replace(batch, time_N=time_N), x_NCHW)
 
         noise = [_noise(shape, seed, start + i) for i in range(len(chunk))]
         generator = torch.Generator().manual_seed(seed + start)
@@ -115,7 +107,7 @@ def generate_text(
     """Token ids that follow each prompt, up to the end of its document.
 
     Args:
-        model: an arm without expert choice.
+        model: of any arm; one with experts needs its causal routers.
         prompts: segments in reading order; pictures are read clean, at noise level 0.
         layout: of documents.
         max_tokens: at most this many for each prompt.
@@ -123,9 +115,8 @@ def generate_text(
         seed: of the drawing.
 
     Raises:
-        ValueError: the arm routes by expert choice.
+        ValueError: the model has experts and no causal routers.
     """
-    _refuse_leaking(model)
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     answers: list[list[int]] = [[] for _ in prompts]
@@ -140,7 +131,8 @@ def generate_text(
         batch = _batch(documents, layout, model.image.latent_shape).to(device)
         length = batch.token_BS.shape[1]
         last = [i * length + layout.size(document) - 1 for i, document in enumerate(documents)]
-        logits_KV = model.logits_at(batch, torch.tensor(last, device=device)).float().cpu()
+        with model.transformer.routing("causal"):
+            logits_KV = model.logits_at(batch, torch.tensor(last, device=device)).float().cpu()
         # Only text may follow: no second start, no picture inside a caption, no padding.
         logits_KV[:, [layout.pad, layout.bos, layout.boi, layout.eoi]] = -torch.inf
         if temperature:

@@ -15,6 +15,7 @@ from mot_lab.backbones.transformer import TransformerConfig
 from mot_lab.backbones.wiring import parse_arm
 from mot_lab.batch import MultimodalBatch
 from mot_lab.data.interface import DataInterface
+from mot_lab.expert_load import last_taken
 from mot_lab.heads.diffusion import DiffusionConfig
 from mot_lab.losses import Losses, multimodal_losses
 from mot_lab.model import MultimodalModel
@@ -24,7 +25,8 @@ from mot_lab.plain import plain
 
 @dataclass
 class ModelConfig:
-    """Everything of the model but the arm, the same for every arm of a study.
+    """Everything of the model but the arm, the same for every arm of a study
+    but for what an arm overrides (`mot_lab.study_arm`).
 
     Attributes:
         backbone, diffusion, optimizer: the parts.
@@ -135,23 +137,9 @@ class MultimodalModule(L.LightningModule):
         """``train/unrouted/<modality>``: share of a modality's tokens that no expert of a layer
         chose in the last forward pass, mean over layers; empty without expert choice.
         """
-        experts = self.net.transformer.expert_choice()
-        if not experts:
-            return {}
-        names = self.net.transformer.wiring.modalities
-        groups = self.net.groups(batch)
-        modality_T = groups.group(batch.modality_BS.reshape(-1, 1))[:, 0]
         shares: dict[str, list[Tensor]] = defaultdict(list)
-        for _, tower, module in experts:
-            inside = self.net.transformer.layers[0].feed_forward.modalities[tower]
-            members = [i for i, name in enumerate(names) if name in inside]
-            inside_T = torch.isin(modality_T, torch.tensor(members, device=modality_T.device))
-            assert module.routed_T is not None
-            missed = ~module.routed_T
-            of_tower = modality_T[inside_T]
-            for i in members:
-                if batch.counts[names[i]]:
-                    shares[names[i]].append(missed[of_tower == i].float().mean())
+        for each in last_taken(self.net, batch):
+            shares[each.modality].append(each.unrouted_M.float().mean())
         return {f"train/unrouted/{name}": torch.stack(each).mean() for name, each in shares.items()}
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mot_lab.backbones.auxiliary_router import AuxiliaryRouter
 from mot_lab.backbones.grouping import TokenGroups
 from mot_lab.backbones.transformer import Transformer, TransformerConfig
 from mot_lab.backbones.wiring import Wiring, parse_arm
@@ -251,3 +252,13 @@ def text_batch(tokens: Tensor) -> MultimodalBatch:
         time_N=torch.zeros(0),
         counts={"text": rows * length, "image": 0},
     )
+
+
+def give_routers(transformer: Transformer, seed: int = 0) -> None:
+    """Random auxiliary routers, under which tokens go to none, one or several experts."""
+    generator = torch.Generator().manual_seed(seed)
+    routers = {}
+    for layer, tower, module in transformer.expert_choice():
+        experts, width = module.router.weight.shape
+        routers[f"{layer}/{tower}"] = AuxiliaryRouter.random(width, experts, 0.5, generator)
+    transformer.set_auxiliary_routers(routers)

@@ -76,8 +76,29 @@ def expert_choice(module: ExpertChoice, x_TD: Tensor) -> Tensor:
     return torch.stack(outputs) if outputs else x_TD
 
 
+def causal_routing(module: ExpertChoice, x_TD: Tensor) -> Tensor:
+    """Each token by itself goes to the experts that its auxiliary scores name."""
+    assert module.auxiliary is not None
+    into_DH, out_HE = module.auxiliary.into_DH, module.auxiliary.out_HE
+    outputs = []
+    for x_D in x_TD:
+        y_D = torch.zeros_like(x_D)
+        before_H = x_D @ into_DH.to(x_D.dtype)
+        hidden_H = before_H * torch.sigmoid(before_H)
+        logits_E = module.router.weight @ x_D
+        for e in range(module.router.out_features):
+            if 1 / (1 + torch.exp(-hidden_H @ out_HE[:, e].to(x_D.dtype))) > 0.5:
+                one_of = torch.sigmoid(logits_E[e])
+                gate = one_of if module.gate == "sigmoid" else torch.softmax(logits_E, 0)[e]
+                y_D = y_D + gate * feed_forward(module.gate_up_EDF[e].T, module.down_EFD[e].T, x_D)
+        outputs.append(y_D)
+    return torch.stack(outputs) if outputs else x_TD
+
+
 class BackboneOracle:
-    """A transformer computed token by token, each token with the weights of its modality."""
+    """A transformer computed token by token, each token with the weights of its modality; experts
+    as the transformer routes them at the moment.
+    """
 
     def __init__(self, transformer: Transformer, layout: RandomLayout) -> None:
         self.transformer, self.layout = transformer, layout
@@ -128,7 +149,8 @@ class BackboneOracle:
             own = [p for p in self.places if block.feed_forward.of(self._modality(p)) is module]
             if isinstance(module, ExpertChoice):
                 if own:
-                    out = expert_choice(module, torch.stack([x[place] for place in own]))
+                    compute = causal_routing if module.causal else expert_choice
+                    out = compute(module, torch.stack([x[place] for place in own]))
                     y.update(zip(own, out, strict=True))
             else:
                 assert isinstance(module, FeedForward)
@@ -213,3 +235,97 @@ def _size(segments: list, layout: Layout) -> int:
         layout.patches + 2 if isinstance(each, ImageSegment) else len(each.ids) for each in segments
     ]
     return 2 + sum(inside)
+
+
+def squared_mean_discrepancy(one_NF: np.ndarray, other_MF: np.ndarray) -> float:
+    """MMD^2 with KID's kernel, unbiased, pair by pair."""
+
+    def kernel(x_F: np.ndarray, y_F: np.ndarray) -> float:
+        return (sum(a * b for a, b in zip(x_F, y_F, strict=True)) / len(x_F) + 1) ** 3
+
+    def within(set_NF: np.ndarray) -> float:
+        pairs = [(i, j) for i in range(len(set_NF)) for j in range(len(set_NF)) if i != j]
+        return sum(kernel(set_NF[i], set_NF[j]) for i, j in pairs) / len(pairs)
+
+    across = [kernel(x_F, y_F) for x_F in one_NF for y_F in other_MF]
+    return float(within(one_NF) + within(other_MF) - 2 * sum(across) / len(across))
+
+
+def resampled_ratios(
+    above: list[float], below: list[float], draws: int, seed: int
+) -> tuple[list[float], int]:
+    """Bootstrap draws of sum(above) / sum(below), item by item, and how many had to be redrawn."""
+    rng = np.random.default_rng(seed)
+
+    def resample() -> tuple[float, float]:
+        chosen = [int(rng.integers(len(above))) for _ in above]
+        return sum(above[i] for i in chosen), sum(below[i] for i in chosen)
+
+    sums = [resample() for _ in range(draws)]
+    again = 0
+    while any(total == 0 for _, total in sums):
+        for place, (_, total) in enumerate(sums):
+            if total == 0:
+                sums[place] = resample()
+                again += 1
+    return [numerator / total for numerator, total in sums], again
+
+
+def first_reached(
+    steps_B: np.ndarray, levels_B: np.ndarray, steps_A: np.ndarray, levels_A: np.ndarray
+) -> list[float]:
+    """Walks along the arm's line until it is at or below each level; no flat stretch is shared."""
+    found = []
+    for level in levels_B:
+        step = math.nan
+        for place, (at, value) in enumerate(zip(steps_A, levels_A, strict=True)):
+            if value <= level:
+                step = at if place or value == level else math.nan
+                if place and value < levels_A[place - 1]:
+                    before, above = steps_A[place - 1], levels_A[place - 1]
+                    step = before + (above - level) / (above - value) * (at - before)
+                break
+        found.append(float(step))
+    return found
+
+
+def slope_covered(
+    steps_B: np.ndarray,
+    levels_B: np.ndarray,
+    steps_A: np.ndarray,
+    levels_A: np.ndarray,
+    warmup: float,
+) -> float:
+    """The slope through the origin over the levels that the arm's run is long enough for."""
+
+    def slope(steps: np.ndarray, needed: list[float], longest: float) -> float:
+        pairs = [
+            (n, m)
+            for n, m in zip(steps, needed, strict=True)
+            if warmup < n <= longest and not math.isnan(m)
+        ]
+        return sum(n * m for n, m in pairs) / sum(n * n for n, _ in pairs)
+
+    backward = slope(steps_A, first_reached(steps_A, levels_A, steps_B, levels_B), math.inf)
+    longest = backward * steps_A[-1] * (1 + 1e-9)
+    return slope(steps_B, first_reached(steps_B, levels_B, steps_A, levels_A), longest)
+
+
+def moving_average(steps: np.ndarray, values: np.ndarray, share: float) -> list[float]:
+    """The mean over the steps within half a window on either side, no wider than to an end."""
+    averages = []
+    for step in steps:
+        half = min(share * steps[-1] / 2, step - steps[0], steps[-1] - step)
+        near = [v for s, v in zip(steps, values, strict=True) if abs(s - step) <= half]
+        averages.append(sum(near) / len(near))
+    return averages
+
+
+def exponential_average(steps: np.ndarray, values: np.ndarray, share: float) -> list[float]:
+    """Every value so far weighed by how long ago it was, in full at every step."""
+    averages = []
+    for place in range(len(steps)):
+        ages = steps[place] - steps[: place + 1]
+        weights = [math.exp(-age / (share * steps[-1])) for age in ages]
+        averages.append(sum(w * v for w, v in zip(weights, values, strict=False)) / sum(weights))
+    return averages

@@ -114,7 +114,7 @@ def test_unrouted_share_counts_tokens_of_each_modality_that_no_expert_chose() ->
     modality_T = subject.net.groups(batch).group(batch.modality_BS.reshape(-1, 1))[:, 0]
     for i, name in enumerate(("text", "image")):
         missed = [
-            (~expert.routed_T[modality_T == i]).float().mean().item()
+            (~expert.taken_TE.any(dim=1)[modality_T == i]).float().mean().item()
             for _, _, expert in subject.net.transformer.expert_choice()
         ]
         mean = sum(missed) / len(missed)

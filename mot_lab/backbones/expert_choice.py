@@ -1,15 +1,19 @@
 """Expert-choice mixture of experts (Zhou et al., arXiv 2202.09368; gate as in MoMa, 2407.21770).
 
 Each expert picks its k = n / E highest-scoring tokens, so the FLOPs equal the dense feed-forward's.
-The choice looks at all tokens at once, later ones too: losses under this routing leak, and nothing
-may be generated with it.
+The choice looks at all tokens at once, later ones too: losses under this training routing leak, and
+nothing may be generated with it. Causal routing leaves the choice to an auxiliary router that reads
+each token alone (`mot_lab.backbones.auxiliary_router`).
 
-Shapes: T tokens of the tower, D width, F hidden width, E experts, K tokens per expert.
+Shapes: T tokens of the tower, D width, F hidden width, E experts, K tokens per expert under
+training routing, R tokens of one expert under causal routing.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from mot_lab.backbones.auxiliary_router import AuxiliaryRouter
 
 
 def capacity(tokens: int, experts: int) -> int:
@@ -30,7 +34,10 @@ class ExpertChoice(nn.Module):
             Choice paper).
 
     Attributes:
-        routed_T: bool, tokens that at least one expert chose in the last forward pass.
+        auxiliary: decides under causal routing; None until one was fitted. It is no weight of the
+            network: training and its checkpoints know nothing of it.
+        causal: whether ``auxiliary`` decides (`Transformer.routing` sets it).
+        taken_TE: bool, which expert took which token in the last forward pass.
     """
 
     def __init__(self, width: int, hidden: int, experts: int, gate: str) -> None:
@@ -39,7 +46,9 @@ class ExpertChoice(nn.Module):
         self.router = nn.Linear(width, experts, bias=False)
         self.gate_up_EDF = nn.Parameter(torch.empty(experts, width, 2 * hidden))
         self.down_EFD = nn.Parameter(torch.empty(experts, hidden, width))
-        self.routed_T: Tensor | None = None
+        self.auxiliary: AuxiliaryRouter | None = None
+        self.causal = False
+        self.taken_TE: Tensor | None = None
 
     def scores(self, x_TD: Tensor) -> Tensor:
         """Router scores [T, E] in fp32 at least: ties in bf16 would make top-k arbitrary."""
@@ -49,22 +58,46 @@ class ExpertChoice(nn.Module):
         return logits_TE.sigmoid() if self.gate == "sigmoid" else logits_TE.softmax(dim=-1)
 
     def forward(self, x_TD: Tensor) -> Tensor:
-        """[T, D] -> [T, D]; a token that no expert chose gets zeros."""
+        """[T, D] -> [T, D]; a token that no expert took gets zeros, under either routing."""
+        return self._causal(x_TD) if self.causal else self._training(x_TD)
+
+    def _training(self, x_TD: Tensor) -> Tensor:
+        """Every expert takes its k best tokens."""
         tokens, width = x_TD.shape
         experts = self.router.out_features
         k = capacity(tokens, experts)
         score_EK, chosen_EK = self.scores(x_TD).t().topk(k, dim=1)
         chosen = chosen_EK.flatten()
         x_EKD = x_TD.index_select(0, chosen).view(experts, k, width)
-        gate_EKF, up_EKF = torch.bmm(x_EKD, self.gate_up_EDF.to(x_EKD.dtype)).chunk(2, dim=-1)
-        y_EKD = torch.bmm(F.silu(gate_EKF) * up_EKF, self.down_EFD.to(x_EKD.dtype))
+        y_EKD = _swiglu(x_EKD, self.gate_up_EDF, self.down_EFD)
         y_EKD = y_EKD * score_EK[..., None].to(y_EKD.dtype)
-        routed_T = torch.zeros(tokens, dtype=torch.bool, device=x_TD.device)
-        self.routed_T = routed_T.index_fill(0, chosen, True)
+        taken_ET = torch.zeros(experts, tokens, dtype=torch.bool, device=x_TD.device)
+        self.taken_TE = taken_ET.scatter_(1, chosen_EK, True).t()
         return torch.zeros_like(x_TD).index_add(0, chosen, y_EKD.view(-1, width).to(x_TD.dtype))
+
+    def _causal(self, x_TD: Tensor) -> Tensor:
+        """The auxiliary router says which experts a token goes to, the main router's scores weigh
+        them (MoMa, section 2.4). A token's output depends on that token alone.
+        """
+        assert self.auxiliary is not None, "Transformer.routing refuses this"
+        score_TE = self.scores(x_TD)
+        self.taken_TE = self.auxiliary.takes(x_TD)
+        y_TD = torch.zeros_like(x_TD)
+        for expert in range(self.router.out_features):
+            place_R = self.taken_TE[:, expert].nonzero()[:, 0]
+            y_RD = _swiglu(x_TD[place_R], self.gate_up_EDF[expert], self.down_EFD[expert])
+            y_RD = y_RD * score_TE[place_R, expert, None].to(y_RD.dtype)
+            y_TD = y_TD.index_add(0, place_R, y_RD.to(x_TD.dtype))
+        return y_TD
 
     def forward_flops(self, tokens: float) -> float:
         """The dense feed-forward's (n / E tokens in each of E experts) and the router's 2 D E."""
         experts = self.router.out_features
         expert_weights = (self.gate_up_EDF.numel() + self.down_EFD.numel()) / experts
         return 2 * tokens * (expert_weights + self.router.weight.numel())
+
+
+def _swiglu(x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
+    """[.., D] -> [.., D], of one expert or, with a leading axis E everywhere, of all."""
+    gate, up = (x @ gate_up.to(x.dtype)).chunk(2, dim=-1)
+    return (F.silu(gate) * up) @ down.to(x.dtype)

@@ -4,6 +4,8 @@ Shapes: B rows, S positions, T tokens in grouped order, D width.
 """
 
 import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -15,11 +17,19 @@ from mot_lab.backbones.attention import (
     attention_mask,
     rotary_angles,
 )
+from mot_lab.backbones.auxiliary_router import AuxiliaryRouter
 from mot_lab.backbones.expert_choice import ExpertChoice
 from mot_lab.backbones.feed_forward import FeedForward, swiglu_hidden
 from mot_lab.backbones.grouping import TokenGroups
 from mot_lab.backbones.towers import Towers
 from mot_lab.backbones.wiring import Wiring
+
+Routing = Literal["training", "causal"]
+
+NO_CAUSAL_ROUTING = (
+    "not available: expert-choice routing looks at later tokens and at other rows, and no causal "
+    "router was fitted; run `mot-lab fit-router` on the checkpoint"
+)
 
 
 @dataclass
@@ -153,11 +163,52 @@ class Transformer(nn.Module):
             x_TD = block(x_TD, groups, context)
         return self.final_norm(x_TD, groups)
 
-    def expert_choice(self) -> list[tuple[str, str, ExpertChoice]]:
-        """Every expert-choice feed-forward as (layer and tower, tower, module)."""
+    def expert_choice(self) -> list[tuple[int, str, ExpertChoice]]:
+        """Every expert-choice feed-forward as (layer, tower, module)."""
         return [
-            (f"{layer}/{tower}", tower, module)
+            (layer, tower, module)
             for layer, block in enumerate(self.layers)
             for tower, module in block.feed_forward.tower.items()
             if isinstance(module, ExpertChoice)
         ]
+
+    def set_auxiliary_routers(self, routers: Mapping[str, AuxiliaryRouter]) -> None:
+        """Give every expert-choice feed-forward its router, by ``layer/tower``.
+
+        Raises:
+            ValueError: there is not exactly one for each.
+        """
+        modules = {f"{layer}/{tower}": module for layer, tower, module in self.expert_choice()}
+        if routers.keys() != modules.keys():
+            raise ValueError(f"routers for {sorted(routers)}, experts in {sorted(modules)}")
+        for name, module in modules.items():
+            module.auxiliary = routers[name]
+
+    def can_route_causally(self) -> bool:
+        """Whether no token needs another one's scores: no experts, or all with their routers."""
+        return all(module.auxiliary is not None for _, _, module in self.expert_choice())
+
+    @contextmanager
+    def routing(self, kind: Routing) -> Iterator[None]:
+        """Inside, experts get their tokens by this routing; after, as before.
+
+        Without experts it changes nothing.
+
+        Args:
+            kind: ``training`` (top-k over all tokens of the batch, the default outside) or
+                ``causal`` (by the auxiliary routers).
+
+        Raises:
+            ValueError: causal routing where no routers were fitted.
+        """
+        if kind == "causal" and not self.can_route_causally():
+            raise ValueError(NO_CAUSAL_ROUTING)
+        modules = [module for _, _, module in self.expert_choice()]
+        before = [module.causal for module in modules]
+        for module in modules:
+            module.causal = kind == "causal"
+        try:
+            yield
+        finally:
+            for module, causal in zip(modules, before, strict=True):
+                module.causal = causal

@@ -85,12 +85,14 @@ def test_routing_is_in_fp32_under_bf16() -> None:
     assert module.scores(x_TD.bfloat16()).dtype == torch.float32
 
 
-def test_routed_tokens_are_those_that_some_expert_chose() -> None:
+def test_taken_tokens_are_those_that_an_expert_chose() -> None:
     module = make(4, "sigmoid")
     y_TD = module(torch.randn(16, 8, dtype=torch.float64, generator=torch.manual_seed(0)))
-    assert module.routed_T is not None
-    assert torch.equal(module.routed_T, y_TD.abs().sum(dim=1) > 0)
-    assert 4 <= int(module.routed_T.sum()) < 16
+    assert module.taken_TE is not None
+    assert module.taken_TE.sum(dim=0).tolist() == [4, 4, 4, 4]
+    routed_T = module.taken_TE.any(dim=1)
+    assert torch.equal(routed_T, y_TD.abs().sum(dim=1) > 0)
+    assert 4 <= int(routed_T.sum()) < 16
 
 
 def widened(layout: RandomLayout, by: int) -> RandomLayout:
@@ -118,5 +120,5 @@ def test_padding_is_never_routed_and_takes_no_capacity(arm: str) -> None:
     assert not y_BSD[:, 10:].any()
     for _, tower, module in transformer.expert_choice():
         tokens = int((layout.modality_BS == 0).sum()) if tower == "text" else 30
-        assert module.routed_T is not None
-        assert module.routed_T.numel() == tokens
+        assert module.taken_TE is not None
+        assert module.taken_TE.shape == (tokens, 4)

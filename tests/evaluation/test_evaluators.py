@@ -1,24 +1,24 @@
 """Evaluators by name: what a configuration can ask for, and what it hears when it cannot be had."""
 
-from pathlib import Path
-
 import pytest
 
-from evaluation import trained_runs
+from evaluation import evaluators
 from mot_lab.config import EvaluationConfig
 
 
 def loaded(monkeypatch: pytest.MonkeyPatch, *names: str) -> list[tuple[str, object]]:
     """What would be loaded, by the loaders that are called."""
     calls: list[tuple[str, object]] = []
-    monkeypatch.setattr(trained_runs, "inception", lambda weights: calls.append(("fid", weights)))
     monkeypatch.setattr(
-        trained_runs,
-        "load_open_clip",
-        lambda model, pretrained: calls.append((model, pretrained)),
+        evaluators, "inception", lambda weights, device: calls.append(("fid", weights))
     )
-    monkeypatch.setattr(trained_runs, "clip_features", lambda clip: None)
-    trained_runs.load_evaluators(EvaluationConfig(extractors=list(names)), data=None)
+    monkeypatch.setattr(
+        evaluators,
+        "load_open_clip",
+        lambda model, pretrained, device: calls.append((model, pretrained)),
+    )
+    monkeypatch.setattr(evaluators, "clip_features", lambda clip: None)
+    evaluators.load_evaluators(EvaluationConfig(extractors=list(names)), data=None)
     return calls
 
 
@@ -44,9 +44,4 @@ def test_names_and_paths_reach_the_loaders(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("name", ["inception:/nowhere.pth", "ViT-B-32", "ViT-nothing/openai"])
 def test_what_is_not_at_hand_is_said(name: str) -> None:
     with pytest.raises(ValueError, match=r"nowhere\.pth|needs weights|knows no model"):
-        trained_runs.load_evaluators(EvaluationConfig(extractors=[name]), data=None)
-
-
-def test_a_checkpoint_that_is_missing_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="there is no checkpoint"):
-        trained_runs.evaluate_checkpoint(tmp_path / "x.ckpt", EvaluationConfig(), tmp_path)
+        evaluators.load_evaluators(EvaluationConfig(extractors=[name]), data=None)
