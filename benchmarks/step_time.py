@@ -12,9 +12,9 @@ import torch
 
 from mot_lab.config import load_study
 from mot_lab.data.datamodule import MultimodalDataModule
+from mot_lab.environment import environment
 from mot_lab.runtime.workers import threads_each
 from mot_lab.step_time import measure_step_times
-from mot_lab.study import environment
 from mot_lab.training import runs_of
 
 DEFAULT = Path(__file__).parent.parent / "experiments" / "openmoji" / "transfusion.yaml"
@@ -28,8 +28,9 @@ def main() -> None:
     torch.set_num_threads(threads_each(config.parallel_runs))
     data = MultimodalDataModule(config.data)
     modules = {run.arm: run.module() for run in runs_of(config, Path("unused"))}
+    trainings = {arm.name: arm.training for arm in config.parsed_arms}
     batches = list(data.train_loader(8))
-    times = measure_step_times(modules, batches, rounds)
+    times = measure_step_times(modules, batches, rounds, trainings)
     baseline = times[config.baseline].median
     result = {
         "study": config.name,

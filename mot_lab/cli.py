@@ -7,13 +7,25 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from mot_lab.commands import arms, count, evaluate, fit, generate, report, study, sync
+from mot_lab.commands import (
+    arms,
+    count,
+    evaluate,
+    fit,
+    fit_router,
+    generate,
+    match,
+    plot,
+    report,
+    study,
+    sync,
+)
 from mot_lab.runtime.quiet import quiet_libraries
 
 DESCRIPTION = (
     "Dense, expert-choice MoE and Mixture-of-Transformers backbones, compared head to head."
 )
-COMMANDS = (study, report, sync, arms, count, generate, evaluate, fit)
+COMMANDS = (study, report, plot, match, sync, arms, count, generate, evaluate, fit, fit_router)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,52 +1,22 @@
 """What a study is, as typed data: one YAML file, read and checked before anything is prepared."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import Any, Literal
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser
 
-from mot_lab.backbones.wiring import Arm, parse_arm
+from mot_lab.causal_router import RouterConfig
 from mot_lab.data.prepare import DataConfig
+from mot_lab.extractor_names import parse_extractor
 from mot_lab.module import ModelConfig
+from mot_lab.parsing import from_dict, one_line
+from mot_lab.study_arm import StudyArm, TrainingConfig, settle_arm
 
-Config = TypeVar("Config")
-
-
-@dataclass
-class TrainingConfig:
-    """How long and how every arm is trained.
-
-    Attributes:
-        steps: optimiser steps.
-        val_every: steps between two validations.
-        log_every: steps between two logged training losses.
-        checkpoint_every: steps between two checkpoints.
-        gradient_clip: largest global gradient norm (1: Transfusion).
-        average_decay: of the averaged weights that generate; validation uses the raw ones.
-        precision: ``auto`` is bf16 with fp32 master weights on a GPU and fp32 on the CPU (bf16 was
-            measured 25 times slower there).
-        num_workers: processes that pack batches ahead.
-    """
-
-    steps: int = 1000
-    val_every: int = 25
-    log_every: int = 10
-    checkpoint_every: int = 200
-    gradient_clip: float = 1.0
-    average_decay: float = 0.999
-    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
-    num_workers: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "val_every", "log_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
-        if self.val_every > self.steps:
-            raise ValueError(f"val_every {self.val_every} is more than the {self.steps} steps")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass
@@ -69,6 +39,15 @@ class EvaluationConfig:
     shown: int = 8
     extractors: list[str] = field(default_factory=lambda: ["scene_clip"])
 
+    def __post_init__(self) -> None:
+        for name, least in (("images", 2), ("sample_steps", 1), ("shown", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} {getattr(self, name)} must be at least {least}")
+        if self.shown > self.images:
+            raise ValueError(f"shown {self.shown} is more than the {self.images} images")
+        for extractor in self.extractors:
+            parse_extractor(extractor)
+
 
 @dataclass
 class StudyConfig:
@@ -76,12 +55,15 @@ class StudyConfig:
 
     Attributes:
         name: of the study and of its folder.
-        arms: names, partitions, or entries ``{name: partition}``.
+        arms: names, partitions, or entries ``{name: partition}``; an entry ``{name: {arm: ..,
+            model: {..}, training: {..}}}`` is any of these with changes to the study's own
+            ``model`` and ``training``. Data is the same for all.
         setting: ``transfusion`` (autoregressive text, diffusion images).
         baseline: the arm that the others are matched against.
         seeds: every arm is trained once with each; arms share batches seed by seed.
         parallel_runs: runs trained at the same time, sharing out the cores. No result depends on
             it but the wall clock, which is measured apart, with as many threads.
+        router: of the causal routing that arms with experts are evaluated under.
     """
 
     name: str
@@ -94,17 +76,19 @@ class StudyConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    router: RouterConfig = field(default_factory=RouterConfig)
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
-            raise ValueError(f"name {self.name!r} may hold letters, digits, '.', '_' and '-' only")
+        names = [arm.name for arm in self.parsed_arms]
+        for name in (self.name, *names):
+            if not NAME.fullmatch(name):
+                raise ValueError(f"name {name!r} may hold letters, digits, '.', '_' and '-' only")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
             raise ValueError(
                 f"seeds {self.seeds} must be different whole numbers from 0, at least one"
             )
         if self.parallel_runs < 1:
             raise ValueError(f"parallel_runs {self.parallel_runs} must be at least 1")
-        names = [arm.name for arm in self.parsed_arms()]
         if len(set(names)) != len(names):
             raise ValueError(f"arms {names} repeat a name; name one by {{name: partition}}")
         if self.baseline not in names:
@@ -115,48 +99,11 @@ class StudyConfig:
                 f"data.eval_scenes {self.data.eval_scenes} of the test split"
             )
 
-    def parsed_arms(self) -> list[Arm]:
+    @cached_property
+    def parsed_arms(self) -> list[StudyArm]:
         """The arms, in order."""
         modalities = self.data.interface().modalities
-        return [parse_arm(spec, modalities) for spec in self.arms]
-
-
-def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
-    """A configuration from plain values, every key and type checked.
-
-    Raises:
-        ValueError: one line that names the key, the value and what is allowed.
-    """
-    _check_keys(kind, values)
-    parser = _parser(kind)
-    try:
-        return parser.instantiate(parser.parse_object({"config": values})).config
-    except (ArgumentError, TypeError) as error:
-        raise ValueError(_as_written(error)) from None
-
-
-def _check_keys(kind: type[Any], values: object, path: str = "") -> None:
-    """Refuse what jsonargparse lets pass or names otherwise than it was written: unknown keys
-    that hold nothing, and values where settings belong.
-    """
-    if not isinstance(values, Mapping):
-        raise ValueError(f"{path or kind.__name__}: {values!r} must be a mapping of settings")
-    known = [each.name for each in fields(kind)]
-    types = get_type_hints(kind)
-    for key, value in values.items():
-        name = f"{path}.{key}" if path else str(key)
-        if key not in known:
-            raise ValueError(f"unknown key {name}: {value!r}; there are {', '.join(known)}")
-        if is_dataclass(types[key]):
-            _check_keys(types[key], value, name)
-
-
-def _as_written(error: Exception) -> str:
-    """jsonargparse's message, with the key as the user wrote it."""
-    text = re.sub(r'Parser key "config\.([^"]*)"', r"\1", one_line(error))
-    text = re.sub(r"<class '(\w+)'>", r"\1", text).replace("typing.", "")
-    text = re.sub(r"Expected an? ", "expected ", text)
-    return text.replace(" config.", " ")
+        return [settle_arm(entry, modalities, self.model, self.training) for entry in self.arms]
 
 
 def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
@@ -191,14 +138,3 @@ def _override(values: dict[str, Any], override: str) -> None:
         if not isinstance(values, dict):
             raise ValueError(f"override {override!r}: {parent} holds no settings")
     values[last] = yaml.safe_load(text)
-
-
-def one_line(error: Exception) -> str:
-    """An error's message without line breaks or repeated blanks."""
-    return " ".join(str(error).split())
-
-
-def _parser(kind: type[Any]) -> ArgumentParser:
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--config", type=kind)
-    return parser

@@ -4,17 +4,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from rich.table import Table
 
-from mot_lab.backbones.wiring import Arm
-from mot_lab.config import StudyConfig
+from mot_lab.data.interface import DataInterface
 from mot_lab.data.prepare import DataConfig
 from mot_lab.flops import (
     Workload,
     count_active_parameters,
     count_parameters,
+    router_flops,
     training_flops,
 )
 from mot_lab.model import MultimodalModel
+from mot_lab.study_arm import StudyArm
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,9 @@ class ArmCost:
     flops_per_modality: Mapping[str, float]
 
 
-def arm_cost(config: StudyConfig, arm: Arm, workload: Workload) -> ArmCost:
+def arm_cost(arm: StudyArm, data: DataInterface, workload: Workload) -> ArmCost:
     """The cost of one arm for a workload."""
-    with torch.device("meta"):
-        model = MultimodalModel(
-            config.model.backbone, arm.wiring, config.model.diffusion, config.data.interface()
-        )
+    model = _structure(arm, data)
     masked = training_flops(model, workload)
     full = training_flops(model, workload, full_attention=True)
     return ArmCost(
@@ -53,6 +52,33 @@ def arm_cost(config: StudyConfig, arm: Arm, workload: Workload) -> ArmCost:
         sum(full.values()),
         masked,
     )
+
+
+def arm_router_flops(arm: StudyArm, data: DataInterface, workload: Workload) -> float:
+    """FLOPs per step of the routers of the arm's experts, which its cost includes."""
+    return router_flops(_structure(arm, data), workload)
+
+
+def _structure(arm: StudyArm, data: DataInterface) -> MultimodalModel:
+    """The arm's network, without any memory for its weights."""
+    with torch.device("meta"):
+        return MultimodalModel(arm.model.backbone, arm.wiring, arm.model.diffusion, data)
+
+
+def cost_table(title: str, costs: Mapping[str, ArmCost], baseline: str) -> Table:
+    """Every arm's cost, for the terminal."""
+    columns = ("arm", "parameters", "active", "GFLOPs per step", "of baseline", "what it is")
+    table = Table(*columns, title=title)
+    for name, cost in costs.items():
+        table.add_row(
+            name,
+            f"{cost.parameters / 1e6:.2f}M",
+            f"{cost.active_parameters / 1e6:.2f}M",
+            f"{cost.flops_per_step / 1e9:.2f}",
+            f"{cost.flops_per_step / costs[baseline].flops_per_step:.3f}",
+            cost.description,
+        )
+    return table
 
 
 def nominal_workload(data: DataConfig) -> Workload:

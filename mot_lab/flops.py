@@ -93,6 +93,17 @@ def training_flops(
     return {name: TRAINING_PASSES * flops for name, flops in forward.items()}
 
 
+def router_flops(model: MultimodalModel, workload: Workload) -> float:
+    """FLOPs of the experts' routers in one training step, which `training_flops` includes."""
+    forward = 0.0
+    for block in model.transformer.layers:
+        for name in model.transformer.wiring.modalities:
+            own = block.feed_forward.of(name)
+            if isinstance(own, ExpertChoice):
+                forward += 2 * workload.tokens[name] * own.router.weight.numel()
+    return TRAINING_PASSES * forward
+
+
 def count_parameters(model: nn.Module) -> int:
     """All parameters."""
     return sum(parameter.numel() for parameter in model.parameters())

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 @dataclass
 class OptimizerConfig:
-    """The optimiser, the same for every arm of a study.
+    """The optimiser, the same for every arm of a study that does not override it.
 
     The defaults are Transfusion's (MoT, section 3.4.1): AdamW .9 / .95 / 1e-8, 3e-4 -> 1.5e-5
     cosine, 4,000 warm-up steps, weight decay .1; gradients are clipped at norm 1 by the Trainer.

@@ -9,9 +9,9 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from mot_lab.backbones.wiring import parse_arm
 from mot_lab.config import StudyConfig
 from mot_lab.data.datamodule import MultimodalDataModule
+from mot_lab.data.digests import data_digests
 from mot_lab.module import MultimodalModule
 from mot_lab.plain import plain
 from mot_lab.runtime.averaging import ExponentialMovingAverage
@@ -20,7 +20,9 @@ from mot_lab.runtime.finite_guard import FiniteGuard
 from mot_lab.runtime.random_state import RandomStateCheckpoint
 from mot_lab.runtime.run_folder import RunFolder
 from mot_lab.runtime.step_timer import StepTimer
+from mot_lab.runtime.system_metrics import SystemMetrics
 from mot_lab.runtime.tracking import RunLogger
+from mot_lab.study_arm import StudyArm
 
 CHECKPOINT = "checkpoint.ckpt"
 
@@ -34,20 +36,20 @@ class Run:
 
     Attributes:
         config: of the study.
-        arm_spec: the arm as the configuration writes it.
+        study_arm: the arm, its overrides settled.
         seed: of weights, order and noise.
         study_folder: where all runs of the study lie.
     """
 
     config: StudyConfig
-    arm_spec: Any
+    study_arm: StudyArm
     seed: int
     study_folder: Path
 
     @property
     def arm(self) -> str:
         """The arm's name."""
-        return parse_arm(self.arm_spec, self.config.data.interface().modalities).name
+        return self.study_arm.name
 
     @property
     def name(self) -> str:
@@ -70,26 +72,46 @@ class Run:
         return folder.record_path.exists() and folder.record().status == "finished"
 
     def settings(self) -> dict[str, Any]:
-        """What determines the run, as plain values; kept beside it as ``config.yaml``."""
-        config = self.config
+        """What determines the run, as plain values; kept beside it as ``config.yaml``, together
+        with the digests of the batches that it saw (`mot_lab.data.digests`).
+        """
         return {
-            "arm": plain(self.arm_spec),
+            "arm": plain(self.study_arm.spec),
             "seed": self.seed,
-            "setting": config.setting,
-            "data": plain(config.data),
-            "model": plain(config.model),
-            "training": plain(config.training),
+            "setting": self.config.setting,
+            "data": plain(self.config.data),
+            "model": plain(self.study_arm.model),
+            "training": plain(self.study_arm.training),
         }
 
     def module(self) -> MultimodalModule:
         """The arm with its initial weights."""
         data = self.config.data.interface()
-        return MultimodalModule(self.config.model, data, self.arm_spec, self.seed)
+        return MultimodalModule(self.study_arm.model, data, self.study_arm.spec, self.seed)
+
+    def data_module(self) -> MultimodalDataModule:
+        """The batches that the run is trained and validated on."""
+        return MultimodalDataModule(
+            self.config.data, self.seed, self.study_arm.training.num_workers
+        )
+
+    def trainer_settings(self) -> dict[str, Any]:
+        """What the Trainer is told of the arm's training."""
+        training = self.study_arm.training
+        return {
+            "max_steps": training.steps,
+            "precision": precision(training.precision),
+            "gradient_clip_val": training.gradient_clip,
+            "val_check_interval": training.val_every,
+            "log_every_n_steps": training.log_every,
+        }
 
 
 def runs_of(config: StudyConfig, study_folder: Path) -> list[Run]:
     """Every run of a study, seed by seed."""
-    return [Run(config, arm, seed, study_folder) for seed in config.seeds for arm in config.arms]
+    return [
+        Run(config, arm, seed, study_folder) for seed in config.seeds for arm in config.parsed_arms
+    ]
 
 
 def train(run: Run, tracking_uri: str | None) -> None:
@@ -98,35 +120,33 @@ def train(run: Run, tracking_uri: str | None) -> None:
     Its progress is in the run's ``metrics.jsonl``.
 
     Raises:
-        ValueError: the folder holds this run under other settings.
+        ValueError: the folder holds this run under other settings, or of other data.
     """
+    config = run.study_arm.training
+    data = run.data_module()
+    digests = data_digests(data, config.steps)
     L.seed_everything(run.seed, verbose=False)
-    config = run.config.training
-    data = MultimodalDataModule(run.config.data, run.seed, config.num_workers)
     logger = RunLogger(
         run.folder.path,
         run.config.name,
         run.arm,
         run.seed,
-        run.settings(),
+        {**run.settings(), "digests": digests},
         tracking_uri=tracking_uri,
     )
     callbacks: list[Callback] = [
         StepTimer(),
+        SystemMetrics(),
         ExponentialMovingAverage(config.average_decay),
         RandomStateCheckpoint(),
         FiniteGuard(f"{run.arm} seed {run.seed}"),
         StepCheckpoint(run.checkpoint, config.checkpoint_every),
     ]
     trainer = L.Trainer(
-        max_steps=config.steps,
+        **run.trainer_settings(),
         accelerator="auto",
         devices=1,
-        precision=precision(config.precision),
-        gradient_clip_val=config.gradient_clip,
-        val_check_interval=config.val_every,
         check_val_every_n_epoch=None,
-        log_every_n_steps=config.log_every,
         num_sanity_val_steps=0,
         logger=logger,
         callbacks=callbacks,

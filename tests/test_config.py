@@ -1,15 +1,16 @@
 """Configurations are checked before anything is prepared: one line, the key and the value."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from mot_lab.config import StudyConfig, from_dict, load_study
+from mot_lab.config import StudyConfig, load_study
 from mot_lab.data.prepare import DataConfig
 from mot_lab.module import ModelConfig
+from mot_lab.parsing import from_dict
 from mot_lab.plain import plain
 
 STUDY = {"name": "tiny", "arms": ["dense", "mot"]}
@@ -60,6 +61,14 @@ WRONG: list[tuple[dict[str, Any], list[str]]] = [
     ({"model": {"optimizer": {"final_lr": 1.0}}}, ["final_lr", "1.0"]),
     ({"model": {"diffusion": {"codec": "conv"}}}, ["model.diffusion.codec:", "conv", "unet"]),
     ({"model": {"compile": "perhaps"}}, ["model.compile:", "perhaps", "bool"]),
+    ({"arms": ["dense", {"a/b": [["text"], ["image"]]}]}, ["name", "'a/b'"]),
+    ({"evaluation": {"images": 1}}, ["images", "1", "2"]),
+    ({"evaluation": {"sample_steps": 0}}, ["sample_steps", "0"]),
+    ({"evaluation": {"shown": -1}}, ["shown", "-1"]),
+    ({"evaluation": {"images": 4, "shown": 5}}, ["shown 5", "4 images"]),
+    ({"evaluation": {"extractors": ["incepton"]}}, ["'incepton'", "scene_clip, inception"]),
+    ({"evaluation": {"extractors": ["ViT-nothing/openai"]}}, ["knows no model", "ViT-nothing"]),
+    ({"evaluation": {"extractors": ["ViT-B-32"]}}, ["'ViT-B-32'", "needs weights", "openai"]),
     ({"training": {"steps": 0}}, ["steps", "0"]),
     ({"training": {"steps": 5}}, ["val_every", "25", "5"]),
     ({"training": {"precision": "fp8"}}, ["training.precision:", "fp8", "bf16-mixed"]),
@@ -77,6 +86,66 @@ def test_what_is_wrong_is_one_line_with_key_and_value(
     assert "config." not in message and "<class" not in message
     for each in named:
         assert each in message, message
+
+
+# what an arm is given of its own -> what the message must name
+WRONG_OVERRIDES: list[tuple[Any, list[str]]] = [
+    ({"arm": "mot", "model": {"optimizer": {"lrr": 1}}}, ["unknown key model.optimizer.lrr", "lr"]),
+    ({"arm": "mot", "model": {"optimizer": {"lr": "fast"}}}, ["model.optimizer.lr:", "fast"]),
+    ({"arm": "mot", "model": {"optimizer": {"lr": 1e-9}}}, ["final_lr", "1e-09"]),
+    ({"arm": "mot", "model": {"backbone": 4}}, ["model.backbone:", "4", "mapping"]),
+    ({"arm": "mot", "model": None}, ["model:", "None", "mapping"]),
+    ({"arm": "mot", "training": {"steps": 0}}, ["steps 0"]),
+    ({"arm": "mot", "training": {"steps": 10}}, ["val_every 25", "10"]),
+    ({"arm": "mot", "training": {"precision": "fp8"}}, ["training.precision:", "fp8"]),
+    ({"arm": "mot", "data": {"rows": 3}}, ["unknown key data", "same for every arm"]),
+    ({"arm": "mot", "optimizer": {"lr": 1}}, ["unknown key optimizer", "arm, model, training"]),
+    ({"arm": "mott", "training": {"steps": 50}}, ["'mott'", "mot,"]),
+    ({"arm": [["text"]]}, ["exactly once"]),
+    ({"training": {"steps": 50}}, ["arm is missing"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("entry", "named"), WRONG_OVERRIDES, ids=[str(e) for e, _ in WRONG_OVERRIDES]
+)
+def test_a_wrong_override_is_one_line_that_names_arm_and_key(entry: Any, named: list[str]) -> None:
+    with pytest.raises(ValueError) as caught:
+        from_dict(StudyConfig, {**STUDY, "arms": ["dense", {"odd": entry}]})
+    message = str(caught.value)
+    assert "\n" not in message and message.startswith("arm 'odd': ")
+    for each in named:
+        assert each in message, message
+
+
+def test_an_arm_with_overrides_is_the_study_but_for_them() -> None:
+    two_towers = {"arm": {"inner": [["text"], ["image"]]}, "training": {"steps": 2000}}
+    config = from_dict(
+        StudyConfig,
+        {
+            **STUDY,
+            "arms": [
+                "dense",
+                {"mot_slow": {"arm": "mot", "model": {"optimizer": {"lr": "1e-3"}}}},
+                {"longer": two_towers},
+                {"plain": {"arm": "mot"}},
+            ],
+            "model": {"backbone": {"layers": 3}, "optimizer": {"betas": [0.8, 0.9]}},
+        },
+    )
+    dense, slow, longer, unchanged = config.parsed_arms
+    assert [arm.name for arm in config.parsed_arms] == ["dense", "mot_slow", "longer", "plain"]
+    assert (dense.model, dense.training) == (config.model, config.training)
+    assert (unchanged.model, unchanged.training) == (config.model, config.training)
+    optimizer = replace(config.model.optimizer, lr=0.001)
+    assert slow.model == replace(config.model, optimizer=optimizer)
+    assert slow.training == config.training
+    assert longer.model == config.model
+    assert longer.training == replace(config.training, steps=2000)
+    assert slow.wiring == longer.wiring == unchanged.wiring != dense.wiring
+    assert (slow.spec, longer.spec) == ("mot", two_towers["arm"])
+    assert slow.description.endswith("; model.optimizer.lr=1e-3")
+    assert config.model.optimizer.lr == 3e-4  # the study's own is untouched
 
 
 @pytest.mark.parametrize("missing", ["name", "arms"])
@@ -101,7 +170,7 @@ def test_defaults_and_settings() -> None:
     assert config.data.interface().latent_shape == (3, 32, 32)
     assert config.data.interface().tokens_per_image == 64
     assert config.model.optimizer.betas == (0.8, 0.9)
-    assert [arm.name for arm in config.parsed_arms()] == ["dense", "mot"]
+    assert [arm.name for arm in config.parsed_arms] == ["dense", "mot"]
     assert config.training == from_dict(StudyConfig, STUDY).training
 
 

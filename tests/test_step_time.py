@@ -7,6 +7,7 @@ from factories import INTERFACE, random_batches, tiny_backbone
 
 from mot_lab.module import ModelConfig, MultimodalModule
 from mot_lab.step_time import _summary, measure_step_times
+from mot_lab.study_arm import TrainingConfig
 
 
 def test_quartiles_of_known_seconds() -> None:
@@ -25,7 +26,9 @@ def test_every_arm_takes_every_counted_step() -> None:
             seen[arm].append(batch.step),
             losses(batch),
         )[1]
-    times = measure_step_times(modules, list(islice(random_batches(), 3)), rounds=4, warmup=2)
+    batches = list(islice(random_batches(), 3))
+    trainings = dict.fromkeys(modules, TrainingConfig())
+    times = measure_step_times(modules, batches, 4, trainings, warmup=2)
     assert {arm: each.steps for arm, each in times.items()} == {"dense": 4, "mot": 4}
     assert seen["dense"] == seen["mot"] == [1, 2, 0, 1, 2, 0]
     assert all(0 < each.low <= each.median <= each.high for each in times.values())

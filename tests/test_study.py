@@ -1,6 +1,7 @@
 """A whole study, small: what it leaves behind, that it goes on exactly, that arms share batches."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,11 +13,12 @@ from evaluation.report import build_report
 from evaluation.store import read_study
 from evaluation.trained_runs import evaluate_run, prepare_evaluators
 from mot_lab.cli import main
-from mot_lab.config import StudyConfig, from_dict
+from mot_lab.config import StudyConfig
 from mot_lab.data.datamodule import MultimodalDataModule
+from mot_lab.parsing import from_dict
 from mot_lab.study import Study
 from mot_lab.trained import load_trained
-from mot_lab.training import Run, runs_of, train
+from mot_lab.training import runs_of, train
 
 SETTINGS = {
     "name": "tiny",
@@ -36,6 +38,7 @@ SETTINGS = {
     },
     "training": {"steps": 8, "val_every": 2, "log_every": 2, "checkpoint_every": 3},
     "evaluation": {"images": 8, "sample_steps": 2, "shown": 2, "extractors": []},
+    "router": {"steps": 4},
 }
 
 
@@ -85,14 +88,31 @@ def test_experts_change_flops_by_the_router_alone(study: Study) -> None:
     assert 1 < arms["moe_4x"]["flops_per_step"] / arms["dense"]["flops_per_step"] < 1.01
 
 
-def test_experts_generate_nothing_and_say_why(study: Study) -> None:
+def test_experts_generate_under_causal_routing_and_losses_are_given_under_both(
+    study: Study,
+) -> None:
     metrics = json.loads((study.folder / "report.json").read_text())["metrics"]
-    generated = ("objects right", "ground right", "scenes right", "CIDEr")
-    for metric in metrics:
-        if metric["name"] in generated:
-            available = metric["arm"] != "moe_4x"
-            assert (metric["value"] is not None) == available
-            assert available or "causal routing does not exist yet" in metric["note"]
+    for name in ("objects right", "ground right", "scenes right", "CIDEr"):
+        values = {metric["arm"]: metric["value"] for metric in metrics if metric["name"] == name}
+        assert values.keys() == {"dense", "moe_4x", "mot"}
+        assert None not in values.values()
+    for seed in (0, 1):
+        run = study.folder / f"moe_4x-seed{seed}"
+        assert (run / "checkpoint.router.safetensors").exists()
+        scored = json.loads((run / "artifacts" / "evaluation.json").read_text())
+        values = {metric["name"]: metric["value"] for metric in scored["metrics"]}
+        assert scored["routing"]["router"]["steps"] == 4
+        for name, modality in (("perplexity", "text"), ("diffusion loss", "image")):
+            both = [values[f"{name} (validation){end}"] for end in ("", ", training routing")]
+            (row,) = (
+                each
+                for each in scored["routing"]["losses"]
+                if (each["split"], each["modality"]) == ("val", modality)
+            )
+            losses = [math.log(each) if modality == "text" else each for each in both]
+            assert losses == pytest.approx([row["causal"], row["training"]], rel=1e-9)
+        found = {each["routing"]: each["leaks"] for each in scored["causality"]}
+        assert found == {"training": True, "causal": False}
 
 
 def test_curves_in_the_store_are_those_of_the_run_folders(study: Study) -> None:
@@ -156,7 +176,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(
     arm: str, study: Study, config: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     undisturbed = study.folder / f"{arm}-seed1"
-    run = Run(config, arm, 1, tmp_path)
+    run = next(run for run in runs_of(config, tmp_path) if (run.arm, run.seed) == (arm, 1))
     with monkeypatch.context() as patch:
         patch.setattr(
             "mot_lab.module.MultimodalModule.on_train_batch_start", _interrupt_at(5), raising=False

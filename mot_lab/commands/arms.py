@@ -18,3 +18,4 @@ def _run(options: argparse.Namespace) -> None:
     for arm in named_arms(modalities).values():
         print(f"{arm.name:18} {arm.description}")
     print(f"{'[[text], [image]]':18} any partition of {modalities}")
+    print(f"{'{name: {arm: ..}}':18} any of these with its own model: and training: settings")

@@ -22,7 +22,8 @@ def _run(options: argparse.Namespace) -> None:
 
     config = load_study(options.config, options.overrides)
     workload = nominal_workload(config.data)
-    costs = {arm.name: arm_cost(config, arm, workload) for arm in config.parsed_arms()}
+    data = config.data.interface()
+    costs = {arm.name: arm_cost(arm, data, workload) for arm in config.parsed_arms}
     if options.json:
         print(json.dumps({name: asdict(cost) for name, cost in costs.items()}, indent=2))
         return

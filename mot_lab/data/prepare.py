@@ -1,7 +1,7 @@
 """From a configuration to everything training and evaluation read: tokenizers, pools, prose."""
 
-from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -112,24 +112,29 @@ class PreparedData:
         """Scenes ``start .. start + count`` of a split as pictures, uint8 [count, H, W, 3]."""
         return self.source.pictures(split, self.config.seed, start, count)
 
+    @cached_property
+    def key(self) -> str:
+        """What tells this data from other data, the content of tokenizer files included."""
+        return content_key([self.config, self.texts.key(), self.images.fingerprint])
+
     def __hash__(self) -> int:
-        return hash(content_key(self.config))
+        return hash(self.key)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, PreparedData) and self.config == other.config
+        return isinstance(other, PreparedData) and self.key == other.key
 
 
 @lru_cache(maxsize=16)
 def _pool(data: PreparedData, split: str, scenes: int) -> ScenePool:
     config = data.config
-    key = [asdict(config.scenes), asdict(config.text), data.images.fingerprint]
+    key = [config.scenes, data.texts.key(), data.images.fingerprint]
     return prepare_pool(data.source, split, config.seed, scenes, data.images, data.texts, key)
 
 
 @lru_cache(maxsize=16)
 def _prose(data: PreparedData, split: ProseSplit) -> list[np.ndarray]:
     source = ProseSource()
-    key = {"prose": 1, "source": asdict(source), "split": split, "vocabulary": data.texts.key()}
+    key = {"prose": 1, "source": source, "split": split, "vocabulary": data.texts.key()}
 
     def build(folder: Path) -> None:
         passages = tokenize_prose(source.passages(split), data.texts)
@@ -153,7 +158,7 @@ def prepare(config: DataConfig) -> PreparedData:
         captions = [caption for scene in scenes for caption in source.captions(scene)]
         return captions + ProseSource().passages("train")
 
-    key = [asdict(config.scenes), config.seed]
+    key = [config.scenes, config.seed]
     texts = load_text_tokenizer(config.text, tokenizer_texts, key)
     images = load_image_tokenizer(config.image, config.scenes.canvas, pictures, key)
     if texts.vocab_size > interface.vocab_size or images.latent_shape != interface.latent_shape:

@@ -25,6 +25,7 @@ TAIL_BYTES = 8192
 class _Line:
     label: str
     metrics: Path
+    steps: int
     task: TaskID | None = None
     step: int = 0
     first_step: int | None = None
@@ -36,15 +37,13 @@ class RunBoard:
     """A bar per run with its time left and its losses; plain lines where there is no terminal.
 
     Args:
-        runs: label and ``metrics.jsonl`` of each.
-        steps: of every run.
+        runs: by label, ``metrics.jsonl`` and number of steps of each.
         console: where to draw.
     """
 
-    def __init__(self, runs: dict[str, Path], steps: int, console: Console) -> None:
-        self.steps = steps
+    def __init__(self, runs: dict[str, tuple[Path, int]], console: Console) -> None:
         self.console = console
-        self.lines = {label: _Line(label, path) for label, path in runs.items()}
+        self.lines = {label: _Line(label, *of_run) for label, of_run in runs.items()}
         self.progress: Progress | None = None
 
     def __enter__(self) -> "RunBoard":
@@ -60,7 +59,7 @@ class RunBoard:
             )
             self.progress.start()
             for line in self.lines.values():
-                line.task = self.progress.add_task(line.label, total=self.steps, losses="")
+                line.task = self.progress.add_task(line.label, total=line.steps, losses="")
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -76,7 +75,7 @@ class RunBoard:
                 self._advance(line, step, losses)
 
     def _advance(self, line: _Line, step: int, losses: dict[str, float]) -> None:
-        tenth_before, tenth = (10 * each // self.steps for each in (line.step, step))
+        tenth_before, tenth = (10 * each // line.steps for each in (line.step, step))
         line.step, line.losses = step, losses_text(losses)
         if line.first_step is None:
             line.first_step, line.began = step, time.monotonic()
@@ -84,7 +83,7 @@ class RunBoard:
             self.progress.update(line.task, completed=step, losses=line.losses)
         elif tenth > tenth_before:
             print(
-                f"{line.label}: step {step}/{self.steps}{self._left(line)}, {line.losses}",
+                f"{line.label}: step {step}/{line.steps}{self._left(line)}, {line.losses}",
                 file=self.console.file,
                 flush=True,
             )
@@ -94,7 +93,7 @@ class RunBoard:
         if line.step == line.first_step:
             return ""
         per_step = (time.monotonic() - line.began) / (line.step - line.first_step)
-        return f", {per_step * (self.steps - line.step):.0f} s left"
+        return f", {per_step * (line.steps - line.step):.0f} s left"
 
 
 def last_losses(path: Path) -> tuple[int, dict[str, float]]:

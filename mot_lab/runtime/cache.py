@@ -1,6 +1,5 @@
 """A content-addressed cache: what was prepared once is found again by the hash of what made it."""
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -10,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mot_lab.plain import plain
+
 
 def cache_root() -> Path:
     """Folder of all prepared data: ``$MOT_LAB_CACHE``, or ``.cache/mot-lab`` where one stands."""
@@ -17,14 +18,12 @@ def cache_root() -> Path:
 
 
 def content_key(key: Any) -> str:
-    """Hash of a JSON-able value or dataclass, the same on every machine (16 hex digits)."""
+    """Hash of plain values and dataclasses, the same on every machine (16 hex digits).
 
-    def plain(value: Any) -> Any:
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return {"type": type(value).__name__, **dataclasses.asdict(value)}
-        raise TypeError(f"a cache key holds {value!r}, which is neither JSON nor a dataclass")
-
-    text = json.dumps(key, sort_keys=True, default=plain)
+    Raises:
+        TypeError: the key holds something else.
+    """
+    text = json.dumps(plain(key), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -80,14 +80,21 @@ class RunFolder:
         if not self.config_path.exists():
             with atomic_file(self.config_path) as file:
                 file.write(text.encode())
-        elif (other := self.config()) != yaml.safe_load(text):
-            changed = _first_difference(flatten(other), flatten(yaml.safe_load(text)))
+        else:
+            self.require_config(config)
+        self.save_record(record)
+        return record
+
+    def require_config(self, config: dict[str, Any]) -> None:
+        """Raises ValueError where the folder's configuration differs in a key of ``config``."""
+        wanted = yaml.safe_load(yaml.safe_dump(config))
+        kept = {key: value for key, value in self.config().items() if key in wanted}
+        if kept != wanted:
+            changed = _first_difference(flatten(kept), flatten(wanted))
             raise ValueError(
                 f"{self.path} holds this run under another configuration ({changed}): "
                 "choose another study name, or remove the folder to start afresh"
             )
-        self.save_record(record)
-        return record
 
     def config(self) -> dict[str, Any]:
         return yaml.safe_load(self.config_path.read_text())

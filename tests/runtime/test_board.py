@@ -14,6 +14,12 @@ def write(path: Path, *lines: dict[str, float]) -> None:
         file.writelines(json.dumps(line) + "\n" for line in lines)
 
 
+def lengths(paths: dict[str, Path], second: int = 100) -> dict[str, tuple[Path, int]]:
+    """Every run with its number of steps."""
+    steps = (100, second)
+    return {label: (path, steps[i]) for i, (label, path) in enumerate(paths.items())}
+
+
 def test_the_last_value_of_each_loss_counts_and_half_a_line_does_not(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     assert last_losses(path) == (0, {})
@@ -27,7 +33,7 @@ def test_the_last_value_of_each_loss_counts_and_half_a_line_does_not(tmp_path: P
 def test_without_a_terminal_each_tenth_is_one_line_per_run(tmp_path: Path) -> None:
     out = io.StringIO()
     paths = {"mot seed 0": tmp_path / "a.jsonl", "dense seed 0": tmp_path / "b.jsonl"}
-    with RunBoard(paths, 100, Console(file=out)) as board:
+    with RunBoard(lengths(paths), Console(file=out)) as board:
         for step in range(5, 105, 5):
             write(paths["mot seed 0"], {"step": step, "train/image/loss": 1 / step})
             board.update()
@@ -41,9 +47,9 @@ def test_without_a_terminal_each_tenth_is_one_line_per_run(tmp_path: Path) -> No
 def test_on_a_terminal_there_is_a_bar_for_each_run(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
     paths = {"mot seed 0": tmp_path / "a.jsonl", "dense seed 0": tmp_path / "b.jsonl"}
-    with RunBoard(paths, 100, console) as board:
+    with RunBoard(lengths(paths, 50), console) as board:
         write(paths["mot seed 0"], {"step": 40, "train/image/loss": 0.5})
         board.update()
         assert board.progress is not None
         assert [task.completed for task in board.progress.tasks] == [40, 0]
-        assert [task.total for task in board.progress.tasks] == [100, 100]
+        assert [task.total for task in board.progress.tasks] == [100, 50]

@@ -1,0 +1,126 @@
+"""The arms of a study: a wiring each, and how it is trained where that differs from the others."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mot_lab.backbones.wiring import Wiring, parse_arm
+from mot_lab.module import ModelConfig
+from mot_lab.parsing import Config, from_dict
+from mot_lab.plain import plain
+from mot_lab.runtime.run_folder import flatten
+
+OVERRIDE_KEYS = ("arm", "model", "training")
+
+
+@dataclass
+class TrainingConfig:
+    """How long and how every arm is trained.
+
+    Attributes:
+        steps: optimiser steps.
+        val_every: steps between two validations.
+        log_every: steps between two logged training losses.
+        checkpoint_every: steps between two checkpoints.
+        gradient_clip: largest global gradient norm (1: Transfusion).
+        average_decay: of the averaged weights that generate; validation uses the raw ones.
+        precision: ``auto`` is bf16 with fp32 master weights on a GPU and fp32 on the CPU (bf16 was
+            measured 25 times slower there).
+        num_workers: processes that pack batches ahead.
+    """
+
+    steps: int = 1000
+    val_every: int = 25
+    log_every: int = 10
+    checkpoint_every: int = 200
+    gradient_clip: float = 1.0
+    average_decay: float = 0.999
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    num_workers: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "val_every", "log_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        if self.val_every > self.steps:
+            raise ValueError(f"val_every {self.val_every} is more than the {self.steps} steps")
+
+
+@dataclass(frozen=True)
+class StudyArm:
+    """An arm of a study with everything that it is trained by, overrides settled.
+
+    Attributes:
+        name: of the arm, its runs' folders and its curves.
+        description: one line that says what it is.
+        spec: its wiring as `parse_arm` reads it.
+        wiring: which modalities share which weights.
+        model, training: the study's, with the arm's own changes.
+    """
+
+    name: str
+    description: str
+    spec: Any
+    wiring: Wiring
+    model: ModelConfig
+    training: TrainingConfig
+
+
+def settle_arm(
+    entry: Any, modalities: Sequence[str], model: ModelConfig, training: TrainingConfig
+) -> StudyArm:
+    """An arm from its entry in a study's ``arms``: what it overrides is settled here, once.
+
+    Args:
+        entry: what `parse_arm` reads, or ``{name: {arm: .., model: {..}, training: {..}}}``.
+        modalities: names in batch order.
+        model, training: the study's, which hold where the entry says nothing.
+
+    Raises:
+        ValueError: an arm that is none, or overrides that are wrong; names the arm and the key.
+    """
+    name, changes = _overrides(entry)
+    if name is None:
+        arm = parse_arm(entry, modalities)
+        return StudyArm(arm.name, arm.description, entry, arm.wiring, model, training)
+    spec = changes.pop("arm", None)
+    try:
+        if spec is None:
+            raise ValueError("arm is missing: say which it is, like arm: mot")
+        if unknown := [key for key in changes if key not in OVERRIDE_KEYS]:
+            data = "; data is the same for every arm of a study" if "data" in unknown else ""
+            raise ValueError(
+                f"unknown key {unknown[0]}; there are {', '.join(OVERRIDE_KEYS)}{data}"
+            )
+        arm = parse_arm(spec, modalities)
+        model = _changed(model, changes.get("model", {}), "model")
+        training = _changed(training, changes.get("training", {}), "training")
+    except ValueError as error:
+        raise ValueError(f"arm {name!r}: {error}") from None
+    changed = ", ".join(f"{key}={value}" for key, value in flatten(changes).items())
+    described = f"{arm.description}; {changed}" if changed else arm.description
+    return StudyArm(name, described, spec, arm.wiring, model, training)
+
+
+def _overrides(entry: Any) -> tuple[str | None, dict[str, Any]]:
+    """Name and changes of an entry that has any; None where it is a plain arm."""
+    if isinstance(entry, Mapping) and len(entry) == 1:
+        ((name, value),) = entry.items()
+        if isinstance(value, Mapping) and any(key in OVERRIDE_KEYS for key in value):
+            return str(name), dict(value)
+    return None, {}
+
+
+def _changed(config: Config, changes: Any, where: str) -> Config:
+    """A configuration with some of its values, at any depth, replaced and all checked again."""
+    return from_dict(type(config), _merged(plain(config), changes), where)
+
+
+def _merged(values: dict[str, Any], changes: Any) -> Any:
+    if not isinstance(changes, Mapping):
+        return changes  # no mapping where settings belong: `from_dict` says so
+    merged = dict(values)
+    for key, value in changes.items():
+        inside = values.get(key)
+        merged[key] = _merged(inside, value) if isinstance(inside, dict) else value
+    return merged
