@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from evaluation.bootstrap import mean_interval
+from evaluation.bootstrap import mean_draws
 from evaluation.metric import Metric
 from evaluation.shuffle import derangement
 
@@ -112,24 +112,39 @@ def clip_score(
         seed: of the shuffle and of the interval over pairs.
     """
     cosine_N = cosines(clip, images_NHWC, captions)
-    low, high = mean_interval(100 * cosine_N, seed=seed)
     ceiling = floor = None
     if real_NHWC is not None:
         image_NF, text_NF = _image_features(clip, real_NHWC), _text_features(clip, captions)
         others_NF = text_NF[derangement(len(captions), seed)]
-        ceiling = max(100 * float(_cosines(image_NF, text_NF).mean()), 0.0)
-        floor = max(100 * float(_cosines(image_NF, others_NF).mean()), 0.0)
-    return Metric(
+        ceiling = score_of(_cosines(image_NF, text_NF))
+        floor = score_of(_cosines(image_NF, others_NF))
+    return clip_metric(clip, cosine_N, ceiling, floor, seed=seed)
+
+
+def clip_metric(
+    clip: ClipModel,
+    cosine_N: np.ndarray,
+    ceiling: float | None,
+    floor: float | None,
+    note: str = "",
+    seed: int = 0,
+) -> Metric:
+    """The CLIP score of pairs whose cosines are known."""
+    return Metric.sampled(
         name="CLIP score",
-        value=max(100 * float(cosine_N.mean()), 0.0),
-        low=None if low is None else max(low, 0.0),
-        high=None if high is None else max(high, 0.0),
-        n=len(captions),
+        value=score_of(cosine_N),
+        draws=np.maximum(100 * mean_draws(cosine_N, seed=seed), 0.0),
+        n=len(cosine_N),
         extractor=clip.name,
         ceiling=ceiling,
         floor=floor,
-        note="100 x cosine, mean cut at 0; higher is better",
+        note=f"100 x cosine, mean cut at 0; higher is better{note}",
     )
+
+
+def score_of(cosine_N: np.ndarray) -> float:
+    """100 x the mean cosine, cut at 0."""
+    return max(100 * float(cosine_N.mean()), 0.0)
 
 
 def require_pictures(images_NHWC: np.ndarray) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from evaluation.bootstrap import ratio_interval
+from evaluation.bootstrap import ratio_draws
 from evaluation.metric import Metric
 
 LARGEST_MEAN_NLL = 500.0  # nats; far above any vocabulary, and its exponential still fits a float
@@ -51,12 +51,10 @@ def perplexity(
     mean = nll.sum() / tokens.sum()
     if mean > LARGEST_MEAN_NLL:
         raise ValueError(f"a mean negative log-likelihood of {mean:g} nats has no perplexity")
-    low, high = ratio_interval(nll, tokens, seed=seed)
-    return Metric(
+    return Metric.sampled(
         name=name,
         value=float(np.exp(mean)),
-        low=None if low is None else float(np.exp(low)),
-        high=None if high is None else float(np.exp(high)),
+        draws=np.exp(ratio_draws(nll, tokens, seed=seed)),
         n=int(tokens.sum()),
         extractor=extractor,
         ceiling=ceiling,

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.bootstrap import ratio_interval
-from evaluation.cider import TokenizerName, cider
+from evaluation.bootstrap import ratio_draws
+from evaluation.caption_tokens import TokenizerName
+from evaluation.cider import cider
 from evaluation.clip_score import ClipModel, clip_score
 from evaluation.extractors import FeatureExtractor
 from evaluation.fid import frechet_metric
@@ -101,13 +102,11 @@ def check_scenes(
     metrics = []
     for name, counts in figures.items():
         value, real, chance = (100 * float(right.sum() / of.sum()) for right, of in counts)
-        low, high = ratio_interval(*counts[0], seed=seed)
         metrics.append(
-            Metric(
+            Metric.sampled(
                 name=name,
                 value=value,
-                low=None if low is None else 100 * low,
-                high=None if high is None else 100 * high,
+                draws=100 * ratio_draws(*counts[0], seed=seed),
                 n=int(counts[0][1].sum()),
                 extractor="exact scene checker",
                 ceiling=real,

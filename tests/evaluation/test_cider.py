@@ -6,8 +6,10 @@ import pytest
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-from evaluation import cider as module
-from evaluation.cider import cider, cider_scores, ptb_tokenize, python_tokenize
+from evaluation import caption_tokens as module
+from evaluation.caption_tokens import caption_words, ptb_tokenize, python_tokenize
+from evaluation.cider import cider
+from evaluation.cider import cider_scores as scores_of_words
 
 REFERENCES = [
     ["A red heart at the top left on yellow.", "on yellow: a red heart, top left", "Red heart!"],
@@ -17,6 +19,10 @@ REFERENCES = [
 ]
 CANDIDATES = ["a red heart on yellow", "a fish on blue", "a moon", "two cats don't sleep"]
 needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="no Java on this machine")
+
+
+def cider_scores(candidates, references, tokenizer=None):
+    return scores_of_words(caption_words(candidates, references, tokenizer))
 
 
 def of_pycocoevalcap(tokenize):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.linalg import sqrtm
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torchmetrics.image.fid import FrechetInceptionDistance
@@ -12,6 +13,7 @@ from evaluation.extractors import FeatureExtractor, efficientnet_lite, inception
 from evaluation.fid import (
     FeatureMoments,
     frechet_distance,
+    frechet_distance_and_draws,
     frechet_metric,
     gaussian_of_features,
     gaussian_of_moments,
@@ -76,6 +78,27 @@ def test_the_closed_form_for_known_moments():
         for mean, s in zip(means, (one, other), strict=True)
     ]
     assert frechet_distance(*gaussians) == pytest.approx(5.0 + ((one - other) ** 2).sum())
+
+
+def test_the_closed_form_for_features_of_known_moments():
+    # Features with exactly these moments; the covariances do not commute.
+    generator = np.random.default_rng(0)
+    means, covariances, sets = [], [], []
+    for count in (200, 300):
+        factor = generator.normal(size=(6, 6))
+        means.append(generator.normal(size=6))
+        covariances.append(factor @ factor.T + np.eye(6))
+        raw = generator.normal(size=(count, 6))
+        raw -= raw.mean(axis=0)
+        white = np.linalg.solve(np.linalg.cholesky(np.cov(raw, rowvar=False)), raw.T).T
+        sets.append(white @ np.linalg.cholesky(covariances[-1]).T + means[-1])
+    root = sqrtm(covariances[0])
+    cross = sqrtm(root @ covariances[1] @ root).trace()
+    expected = ((means[0] - means[1]) ** 2).sum() - 2 * cross
+    expected += covariances[0].trace() + covariances[1].trace()
+    assert distance(*sets) == pytest.approx(expected, rel=1e-9)
+    value, _ = frechet_distance_and_draws(sets[0], gaussian_of_features(sets[1]))
+    assert value == pytest.approx(expected, rel=1e-9)
 
 
 def test_sampled_gaussians_come_near_the_closed_form():
