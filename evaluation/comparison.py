@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from evaluation.matching import AXES, Axis, SeedMatching, match_over_seeds
+from evaluation.matching import AXES, Axis
+from evaluation.seed_matching import SeedMatching, match_over_seeds
 from evaluation.study_record import CURVES, StudyRecord
 
 
@@ -20,11 +21,12 @@ class Comparison:
 def compare(study: StudyRecord) -> list[Comparison]:
     """Matches every arm but the baseline, for every modality, curve and axis."""
     return [
-        Comparison(arm, modality, curve, axis, match_arm(study, arm, modality, curve, axis))
+        Comparison(arm, modality, curve, axis, _on_axis(study, arm, axis, matching))
         for arm in study.arms
         if arm != study.baseline
         for modality in study.modalities
         for curve in CURVES
+        for matching in [match_arm(study, arm, modality, curve)]
         for axis in AXES
     ]
 
@@ -39,10 +41,14 @@ def match_arm(
     study: StudyRecord, arm: str, modality: str, curve: str, axis: Axis = "steps"
 ) -> SeedMatching:
     """Matches one arm with the baseline, past the study's warm-up, paired by seed."""
-    return match_over_seeds(
+    matching = match_over_seeds(
         study.curves(study.baseline, modality, curve),
         study.curves(arm, modality, curve),
         warmup=study.warmup_steps,
-        baseline_per_step=cost_per_step(study, study.baseline, axis),
-        arm_per_step=cost_per_step(study, arm, axis),
     )
+    return _on_axis(study, arm, axis, matching)
+
+
+def _on_axis(study: StudyRecord, arm: str, axis: Axis, matching: SeedMatching) -> SeedMatching:
+    costs = (cost_per_step(study, one, axis) for one in (study.baseline, arm))
+    return matching.on_axis(*costs)

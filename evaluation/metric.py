@@ -3,6 +3,12 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
+from evaluation.bootstrap import percentile_interval
+
+DIGITS = 6  # significant ones of a stored bootstrap draw
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -17,10 +23,14 @@ class Metric:
         ceiling: the same figure for held-out real samples: what a perfect model would get.
         floor: the same figure where captions do not belong to pictures: what no skill gets.
         note: one sentence for the reader of the table; empty where nothing needs saying.
+        draws: the bootstrap draws behind the interval, to ``DIGITS`` significant digits. Metrics
+            over the same samples have draws at the same positions, so that a difference of arms
+            or a mean over seeds has an interval over samples too: that of the draws' difference
+            or mean, draw by draw. Empty where there are none.
 
     Raises:
-        ValueError: a figure is NaN or infinite, the interval is reversed or half given, or a
-            value is missing without a note.
+        ValueError: a figure or draw is NaN or infinite, the interval is reversed or half given, or
+            a value is missing without a note.
     """
 
     name: str
@@ -32,8 +42,15 @@ class Metric:
     ceiling: float | None
     floor: float | None
     note: str = ""
+    draws: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "draws", tuple(self.draws))
+        if not np.isfinite(self.draws).all():
+            place = int(np.flatnonzero(~np.isfinite(self.draws))[0])
+            raise ValueError(
+                f"bootstrap draw {place} of the metric {self.name!r} is {self.draws[place]}"
+            )
         for field in ("value", "low", "high", "ceiling", "floor"):
             figure = getattr(self, field)
             if figure is not None and not math.isfinite(figure):
@@ -44,6 +61,23 @@ class Metric:
             raise ValueError(f"the interval of {self.name!r} is reversed: {self.low} > {self.high}")
         if self.value is None and not self.note:
             raise ValueError(f"the metric {self.name!r} has no value: its note must say why")
+
+    @classmethod
+    def sampled(
+        cls,
+        name: str,
+        value: float | None,
+        draws: np.ndarray,
+        n: int,
+        extractor: str,
+        ceiling: float | None,
+        floor: float | None,
+        note: str = "",
+    ) -> "Metric":
+        """The metric with the interval of its bootstrap draws, float [draws] or none [0]."""
+        kept = tuple(float(f"{draw:.{DIGITS}g}") for draw in draws)
+        low, high = percentile_interval(np.array(kept)) if kept else (None, None)
+        return cls(name, value, low, high, n, extractor, ceiling, floor, note, kept)
 
 
 def not_available(name: str, extractor: str, why: str) -> Metric:

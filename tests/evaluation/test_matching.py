@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from oracles import first_reached, slope_covered
 from sklearn.isotonic import IsotonicRegression
 
 from evaluation.curve import Curve, monotone
-from evaluation.matching import match_over_seeds, step_matching
+from evaluation.matching import step_matching
+from evaluation.seed_matching import match_over_seeds
 
 STEPS = np.linspace(0, 2000, 51)[1:]
 
@@ -17,23 +19,6 @@ def power_law(steps):
 def noisy(speed, deviation, generator):
     """The loss of an arm that needs ``speed`` of the baseline's steps."""
     return Curve(STEPS, power_law(STEPS / speed) + generator.normal(0, deviation, len(STEPS)))
-
-
-def slow_first_reached(baseline, arm):
-    """The oracle: walk along the arm's line until it is at or below each level."""
-    found = []
-    for level in monotone(baseline):
-        step = np.nan
-        levels = monotone(arm)
-        for place, (at, value) in enumerate(zip(arm.steps, levels, strict=True)):
-            if value <= level:
-                step = at if place or value == level else np.nan
-                if place and value < levels[place - 1]:
-                    before, above = arm.steps[place - 1], levels[place - 1]
-                    step = before + (above - level) / (above - value) * (at - before)
-                break
-        found.append(step)
-    return np.array(found)
 
 
 def test_identical_curves_match_at_exactly_one():
@@ -107,7 +92,10 @@ def test_warmup_points_are_left_out_and_step_zero_always_is():
     baseline = Curve([0, 1, 2, 3, 4], [9.0, 4.0, 3.0, 2.0, 1.0])
     arm = Curve([0, 1, 2, 3, 4], [9.0, 4.5, 1.0, 0.5, 0.2])
     assert step_matching(baseline, arm).points[:, 0].tolist() == [1, 2, 3, 4]
-    assert step_matching(baseline, arm, warmup=2).points[:, 0].tolist() == [3, 4]
+    late = step_matching(baseline, arm, warmup=2)
+    assert late.points.tolist() == pytest.approx(np.array([[3, 1 + 2.5 / 3.5], [4, 2]]))
+    assert late.slope == pytest.approx((3 * (1 + 2.5 / 3.5) + 4 * 2) / (9 + 16))
+    assert (late.points_reached, late.points_total) == (2, 2)
     with pytest.raises(ValueError, match="nothing is left to match"):
         step_matching(baseline, arm, warmup=4)
 
@@ -115,9 +103,11 @@ def test_warmup_points_are_left_out_and_step_zero_always_is():
 @pytest.mark.parametrize("seed", range(10))
 def test_the_fast_search_equals_the_walk_along_the_curve(seed):
     generator = np.random.default_rng(seed)
-    baseline, arm = noisy(1.0, 0.03, generator), noisy(0.9, 0.03, generator)
+    baseline, arm = noisy(1.0, 0.03, generator), noisy(0.8 + 0.1 * seed, 0.03, generator)
+    of_both = STEPS, monotone(baseline), STEPS, monotone(arm)
+    assert step_matching(baseline, arm, 200).slope == pytest.approx(slope_covered(*of_both, 200))
     assert step_matching(baseline, arm).points[:, 1] == pytest.approx(
-        slow_first_reached(baseline, arm), nan_ok=True
+        first_reached(*of_both), nan_ok=True
     )
 
 
@@ -133,6 +123,26 @@ def test_noise_does_not_bias_the_slope(speed, deviation):
         for _ in range(150)
     ]
     assert np.mean(slopes) == pytest.approx(speed, rel=0.02)
+
+
+@pytest.mark.parametrize("speed", [1.3, 2.0])
+def test_noise_does_not_let_an_arm_that_falls_short_look_faster(speed):
+    # Over every level that a dip of the arm happens to reach, the slope of 2.0 comes out as 1.6.
+    steps = np.arange(1.0, 2001.0)
+    generator = np.random.default_rng(4)
+    found, over_all = [], []
+    for _ in range(60):
+        baseline, arm = (
+            Curve(steps, power_law(steps / each) + generator.normal(0, 0.05, 2000))
+            for each in (1.0, speed)
+        )
+        matching = step_matching(baseline, arm, warmup=200)
+        found.append(matching.slope)
+        n, n_a = matching.points[~np.isnan(matching.points[:, 1])].T
+        over_all.append(n @ n_a / (n @ n))
+        assert matching.points_reached < len(n) or matching.points_reached < 2000 / speed + 200
+    assert np.mean(found) == pytest.approx(speed, rel=0.03)
+    assert np.mean(over_all) < 0.95 * speed
 
 
 def test_both_curves_are_made_monotone_alike():
@@ -164,13 +174,19 @@ def test_over_seeds_the_mean_and_an_interval_around_it():
     matched = match_over_seeds(baselines, arms, warmup=200)
     alone = [step_matching(b, a, 200).slope for b, a in zip(baselines, arms, strict=True)]
     assert matched.slope == pytest.approx(np.mean(alone))
-    assert min(alone) <= matched.slope_low < matched.slope < matched.slope_high <= max(alone)
+    half = 2.776 * np.std(alone, ddof=1) / np.sqrt(5)  # Student's t of 4 degrees of freedom
+    assert matched.slope_high - matched.slope == pytest.approx(half, rel=1e-3)
+    assert matched.slope - matched.slope_low == pytest.approx(half, rel=1e-3)
     assert matched.end_ratio_low <= matched.end_ratio <= matched.end_ratio_high
     assert (matched.reached, matched.seeds_reached, matched.seeds) == (True, 5, 5)
-    assert matched.slope_low == match_over_seeds(baselines, arms, warmup=200).slope_low
-    flops = match_over_seeds(baselines, arms, 200, baseline_per_step=1e9, arm_per_step=1.1e9)
+    assert matched.points_low < matched.slope < matched.points_high
+    again = match_over_seeds(baselines, arms, warmup=200)
+    assert (matched.slope_low, matched.points_low) == (again.slope_low, again.points_low)
+    flops = matched.on_axis(baseline_per_step=1e9, arm_per_step=1.1e9)
     assert flops.slope == pytest.approx(1.1 * matched.slope)
     assert flops.slope_high == pytest.approx(1.1 * matched.slope_high)
+    assert flops.points_low == pytest.approx(1.1 * matched.points_low)
+    assert flops.per_seed[2].slope == pytest.approx(1.1 * alone[2])
 
 
 def test_seeds_are_paired():
@@ -183,10 +199,11 @@ def test_seeds_are_paired():
     assert match_over_seeds(baselines, arms[1:] + arms[:1]).slope != pytest.approx(0.5, rel=0.1)
 
 
-def test_one_seed_has_no_interval():
+def test_one_seed_has_an_interval_over_points_and_none_over_seeds():
     matched = match_over_seeds([Curve(STEPS, 9 - STEPS / 1e3)], [Curve(STEPS, 9 - STEPS / 5e2)])
     assert (matched.slope_low, matched.slope_high, matched.end_ratio_low) == (None, None, None)
     assert matched.slope == pytest.approx(0.5)
+    assert (matched.points_low, matched.points_high) == pytest.approx((0.5, 0.5), abs=0.05)
 
 
 def test_one_seed_of_two_that_never_arrives_makes_the_answer_never():

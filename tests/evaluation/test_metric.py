@@ -1,9 +1,12 @@
-"""Metric, shuffles and bootstrap intervals."""
+"""Metric and shuffles."""
+
+import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
-from evaluation.bootstrap import bootstrap_draws, mean_interval, percentile_interval, ratio_interval
+from evaluation.bootstrap import mean_draws, percentile_interval
 from evaluation.metric import Metric, not_available
 from evaluation.shuffle import derangement
 
@@ -43,37 +46,21 @@ def test_one_item_cannot_be_shuffled():
         derangement(1)
 
 
-def test_the_interval_of_a_mean_is_that_of_the_normal_approximation():
-    values = np.random.default_rng(0).normal(5.0, 2.0, 400)
-    low, high = mean_interval(values, draws=2000)
-    half = 1.96 * values.std() / np.sqrt(400)
-    assert low == pytest.approx(values.mean() - half, abs=0.1 * half)
-    assert high == pytest.approx(values.mean() + half, abs=0.1 * half)
+def test_a_sampled_metric_has_the_interval_of_its_draws_and_keeps_them_short():
+    draws = mean_draws(np.random.default_rng(0).normal(5.0, 2.0, 300))
+    metric = Metric.sampled("CLIP score", 5.0, draws, 300, "scene-clip", 9.0, 0.1, "of pictures")
+    assert (metric.low, metric.high) == pytest.approx(percentile_interval(draws), rel=1e-5)
+    assert len(metric.draws) == 1000 and metric.draws == pytest.approx(draws, rel=5e-6)
+    assert all(len(repr(draw)) <= 8 for draw in metric.draws)
+    assert (metric.n, metric.ceiling, metric.floor, metric.note) == (300, 9.0, 0.1, "of pictures")
+    assert Metric(**json.loads(json.dumps(asdict(metric)))) == metric
 
 
-def test_the_interval_covers_the_truth_nineteen_times_in_twenty():
-    generator = np.random.default_rng(0)
-    covered = 0
-    for seed in range(100):
-        low, high = mean_interval(generator.normal(size=60), draws=150, seed=seed)
-        covered += low <= 0 <= high
-    assert 90 <= covered <= 99
+def test_a_metric_without_draws_has_no_interval():
+    metric = Metric.sampled("CIDEr", 1.0, mean_draws(np.array([1.0])), 1, "x", None, None)
+    assert (metric.low, metric.high, metric.draws) == (None, None, ())
 
 
-def test_a_single_value_has_no_interval():
-    assert mean_interval(np.array([1.0])) == (None, None)
-    assert ratio_interval(np.array([1.0]), np.array([2.0])) == (None, None)
-
-
-def test_a_ratio_weighs_items_by_what_they_hold():
-    right, of = np.array([1, 0, 9]), np.array([1, 1, 9])
-    low, high = ratio_interval(right, of, draws=2000)
-    by_hand = bootstrap_draws(3, lambda chosen: right[chosen].sum() / of[chosen].sum(), 2000)
-    assert (low, high) == percentile_interval(by_hand)
-    assert low == 0.0 and high == 1.0
-
-
-def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
-    values = np.random.default_rng(1).normal(size=50)
-    assert mean_interval(values, seed=4) == mean_interval(values, seed=4)
-    assert mean_interval(values, seed=4) != mean_interval(values, seed=5)
+def test_a_draw_that_is_no_number_is_refused():
+    with pytest.raises(ValueError, match="bootstrap draw 1 of the metric 'CIDEr' is nan"):
+        Metric("CIDEr", 1.0, 0.5, 1.5, 3, "x", None, None, draws=(1.0, float("nan")))
