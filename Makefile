@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test check format bench browser mutations clean
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -23,6 +23,9 @@ demo: $(READY)  ## three arms, two seeds, on emoji scenes; prints where the repo
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+mutations: $(READY)  ## make deliberate errors and see that the tests notice
+	$(BIN)/python tests/mutations.py
+
 check: $(READY)  ## lint, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -34,6 +37,16 @@ format: $(READY)  ## mend what the linter can mend
 
 bench: $(READY)  ## step time of every arm, interleaved
 	$(BIN)/python -m benchmarks.step_time
+
+browser:  ## install Chromium, for the test of MLflow's pages
+	@if command -v chromium chromium-browser google-chrome chrome >/dev/null; then \
+	  echo "there is a browser already: $$(command -v chromium chromium-browser google-chrome chrome | head -n 1)"; \
+	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  apt-get update -q && apt-get install -yq --no-install-recommends chromium; \
+	else \
+	  echo "install Chromium or Chrome so that it is on PATH (Debian, as root: apt-get install chromium);"; \
+	  echo "without one the browser part of tests/test_mlflow_server.py is skipped"; \
+	fi
 
 clean:  ## remove runs and prepared data, keep the environment
 	rm -rf runs .cache

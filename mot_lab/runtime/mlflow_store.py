@@ -6,21 +6,26 @@ One experiment per study; in it one parent run (``mot_lab.kind=study``) and a ch
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import quote
 
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 
+from mot_lab.runtime.moved_store import artifacts_beside, follow_move
 from mot_lab.runtime.run_folder import RunRecord
 
-# MLflow's defaults (7 retries of 120 s) hold the caller of a dead tracker for minutes. Where the
-# user has set these variables, they are left alone.
-SHORT_PATIENCE = {
+# MLflow's defaults (7 retries of 120 s) hold the caller of a dead tracker for minutes, and print
+# two lines of links between the progress bars. Where the user has set a variable, it is left alone.
+SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+# Opens the experiment under "Model training" in MLflow versions that ask what it is.
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 
 def default_tracking_uri(study_folder: str | Path) -> str:
@@ -29,11 +34,14 @@ def default_tracking_uri(study_folder: str | Path) -> str:
 
 
 def connect(tracking_uri: str) -> MlflowClient:
-    """A client of the tracker; an sqlite store's folder is made where it is missing."""
-    for name, value in SHORT_PATIENCE.items():
+    """A client of the tracker; an sqlite store's folder is made where it is missing, and a store
+    that was moved is made whole.
+    """
+    for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
-    if (folder := _sqlite_folder(tracking_uri)) is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+    if (file := sqlite_file(tracking_uri)) is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        follow_move(file)
     return MlflowClient(tracking_uri=tracking_uri)
 
 
@@ -44,10 +52,10 @@ def find_experiment(client: MlflowClient, tracking_uri: str, study: str) -> str:
     """
     experiment = client.get_experiment_by_name(study)
     if experiment is None:
-        folder = _sqlite_folder(tracking_uri)
-        location = (folder / "mlartifacts").as_uri() if folder else None
+        file = sqlite_file(tracking_uri)
+        location = artifacts_beside(file) if file else None
         try:
-            return client.create_experiment(study, artifact_location=location)
+            return client.create_experiment(study, location, EXPERIMENT_TAGS)
         except MlflowException as error:  # another process was faster
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -147,6 +155,30 @@ class StudyTracker:
     def finish(self, status: str = "FINISHED") -> None:
         self.client.set_terminated(self.run_id, status)
 
+    def compare_page(self, what: Literal["CHART", "ARTIFACT"] = "CHART") -> str:
+        """Where MLflow's UI shows all arms and seeds side by side, their curves or their tables and
+        pictures, as a part of its address.
+
+        Sorted by anything but the date, the UI lists the runs themselves; else it lists their
+        parent and hides them under it, and no chart has a curve.
+        """
+        condition = quote("tags.`mot_lab.kind` = 'run'")
+        return (
+            f"#/experiments/{self.experiment_id}/runs?workflowType=machine_learning"
+            f"&compareRunsMode={what}&orderByKey={quote('params.`arm`')}&orderByAsc=true"
+            f"&searchFilter={condition}"
+        )
+
+    def how_to_compare(self) -> str:
+        """One line for the terminal: where the arms can be looked at side by side."""
+        page = self.compare_page()
+        if self.tracking_uri.startswith("http"):
+            return f"Compare the arms in MLflow: {self.tracking_uri.rstrip('/')}/{page}"
+        return (
+            f"Compare the arms in MLflow: mlflow server --backend-store-uri {self.tracking_uri}, "
+            f"then open http://127.0.0.1:5000/{page}"
+        )
+
     def children(self) -> list[Run]:
         """The runs of all arms and seeds, oldest first."""
         tags = {"mot_lab.kind": "run", "mlflow.parentRunId": self.run_id}
@@ -159,11 +191,12 @@ class StudyTracker:
         return self._ids
 
 
-def _sqlite_folder(tracking_uri: str) -> Path | None:
+def sqlite_file(tracking_uri: str) -> Path | None:
+    """The database file of an sqlite store; None for any other tracker."""
     prefix = "sqlite:///"
     if not tracking_uri.startswith(prefix):
         return None
-    return Path(tracking_uri.removeprefix(prefix)).absolute().parent
+    return Path(tracking_uri.removeprefix(prefix)).absolute()
 
 
 def _quotable(value: str) -> str:

@@ -4,14 +4,12 @@ What was sent is remembered in the folder, per tracking URI and metric: the last
 batch goes out its metrics are noted as pending; if the answer never comes (a timeout, a kill), the
 tracker is asked what it has of them before anything more is sent. After a resume the metrics
 between the checkpoint and the interruption are computed again, equal bit for bit, and skipped.
+Names that MLflow does not take are changed (``mlflow_names``).
 """
 
-import dataclasses
 import hashlib
-import json
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +17,12 @@ import filelock
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
-from mot_lab.runtime.files import write_json
+from mot_lab.runtime.evaluation_sending import log_figures, send_evaluation
 from mot_lab.runtime.metrics_file import RESERVED, read_lines
+from mot_lab.runtime.mlflow_names import allowed
 from mot_lab.runtime.mlflow_store import connect, create_child_run, run_exists
 from mot_lab.runtime.run_folder import RunFolder, flatten
+from mot_lab.runtime.sent import Sent, load_sent, save_sent
 
 METRICS_PER_CALL = 1000  # MLflow's limits
 PARAMS_PER_CALL = 100
@@ -30,28 +30,21 @@ VALUE_LENGTH = 6000
 TERMINATED = {"finished": "FINISHED", "failed": "FAILED"}
 
 
-@dataclass
-class Sent:
-    """What one tracker has: ``steps`` is the last step by metric, ``files`` SHA-256 by artifact."""
-
-    run_id: str = ""
-    steps: dict[str, int] = field(default_factory=dict)
-    pending: list[str] = field(default_factory=list)
-    params: bool = False
-    status: str = ""
-    files: dict[str, str] = field(default_factory=dict)
-
-
 class RunSender:
     """Brings one tracker up to date with one run's folder. Use as a context: it locks the folder.
+
+    ``costs`` are figures of the run's arm, known only when the whole study is (``send_study``).
 
     Raises:
         ValueError: another sender is at work on this folder.
     """
 
-    def __init__(self, folder: RunFolder, tracking_uri: str) -> None:
+    def __init__(
+        self, folder: RunFolder, tracking_uri: str, costs: Mapping[str, float] | None = None
+    ) -> None:
         self.folder = folder
         self.tracking_uri = tracking_uri
+        self.costs = costs or {}
         self.last_progress = time.monotonic()
         self._lock = filelock.FileLock(folder.path / ".tracking.lock", timeout=0)
         self._client: MlflowClient | None = None
@@ -81,13 +74,16 @@ class RunSender:
         count = self._send_metrics(client)
         self._send_config(client)
         self._send_artifacts(client)
+        self._send_evaluation(client)
+        if self.costs:
+            log_figures(client, self._sent.run_id, self.costs)
         self._send_status(client)
         return count
 
     def _connected(self) -> MlflowClient:
         if self._client is None:
             client = connect(self.tracking_uri)
-            self._sent = self._load()
+            self._sent = load_sent(self.folder, self.tracking_uri)
             if not self._sent.run_id or not run_exists(client, self._sent.run_id):
                 self._sent = Sent(
                     run_id=create_child_run(client, self.tracking_uri, self.folder.record())
@@ -132,7 +128,9 @@ class RunSender:
     def _send_config(self, client: MlflowClient) -> None:
         if self._sent.params or not self.folder.config_path.exists():
             return
-        flat = flatten(self.folder.config())
+        record = self.folder.record()  # the arm's entry in the configuration may be a mapping
+        flat = flatten(self.folder.config()) | {"arm": record.arm, "seed": str(record.seed)}
+        flat = {allowed(name): value for name, value in flat.items()}
         cut = sorted(name for name, value in flat.items() if len(value) > VALUE_LENGTH)
         params = [Param(name, value[:VALUE_LENGTH]) for name, value in flat.items()]
         for first in range(0, len(params), PARAMS_PER_CALL):
@@ -158,6 +156,15 @@ class RunSender:
                 self._save()
                 self.last_progress = time.monotonic()
 
+    def _send_evaluation(self, client: MlflowClient) -> None:
+        """Whatever :meth:`_send_artifacts` has sent of ``evaluation.json``, to be looked at."""
+        digest = self._sent.files.get("evaluation.json", "")
+        if digest != self._sent.evaluation:
+            send_evaluation(client, self._sent.run_id, self.folder.artifacts_path)
+            self._sent.evaluation = digest
+            self._save()
+            self.last_progress = time.monotonic()
+
     def _send_status(self, client: MlflowClient) -> None:
         record = self.folder.record()
         status = f"{record.status} {record.resumed_at}"
@@ -178,17 +185,13 @@ class RunSender:
         self._sent.status = status
         self._save()
 
-    def _load(self) -> Sent:
-        state = _read_state(self.folder.tracking_path).get(self.tracking_uri)
-        return Sent(**state) if state else Sent()
-
     def _save(self) -> None:
-        state = _read_state(self.folder.tracking_path)
-        state[self.tracking_uri] = dataclasses.asdict(self._sent)
-        write_json(self.folder.tracking_path, state)
+        save_sent(self.folder, self.tracking_uri, self._sent)
 
 
-def sync_run(run_dir: str | Path, tracking_uri: str) -> int:
+def sync_run(
+    run_dir: str | Path, tracking_uri: str, costs: Mapping[str, float] | None = None
+) -> int:
     """Send what a tracker lacks of a run; the number of metric values sent (0 when it had all).
 
     Raises:
@@ -197,14 +200,8 @@ def sync_run(run_dir: str | Path, tracking_uri: str) -> int:
     """
     folder = RunFolder(run_dir)
     folder.record()
-    with RunSender(folder, tracking_uri) as sender:
+    with RunSender(folder, tracking_uri, costs) as sender:
         return sender.send()
-
-
-def tracked_run_id(run_dir: str | Path, tracking_uri: str) -> str | None:
-    """Id of the run in that tracker, as far as its folder knows; no tracker is asked."""
-    state = _read_state(RunFolder(run_dir).tracking_path).get(tracking_uri, {})
-    return state.get("run_id") or None
 
 
 def _metrics_of(line: dict[str, Any]) -> Iterator[Metric]:
@@ -215,8 +212,4 @@ def _metrics_of(line: dict[str, Any]) -> Iterator[Metric]:
             continue
         if isinstance(value, str):
             name, value = f"nonfinite/{name}", 1.0
-        yield Metric(name, value, timestamp, line["step"])
-
-
-def _read_state(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text()) if path.exists() else {}
+        yield Metric(allowed(name), value, timestamp, line["step"])

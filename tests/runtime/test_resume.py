@@ -9,12 +9,12 @@ from runtime.tiny_run import fit
 from mot_lab.runtime.checkpoint import load_checkpoint
 from mot_lab.runtime.metrics_file import read_lines
 
-TIMINGS = ("time", "train/tokens_per_second", "train/seconds_per_step")
+TIMINGS = ("time", "train/tokens_per_second", "train/seconds_per_step", "system/")
 
 
 def curve(folder: Path) -> list[dict]:
     lines, _ = read_lines(folder / "metrics.jsonl")
-    lines = [{k: v for k, v in line.items() if k not in TIMINGS} for line in lines]
+    lines = [{k: v for k, v in line.items() if not k.startswith(TIMINGS)} for line in lines]
     return [line for line in lines if len(line) > 1]
 
 

@@ -13,7 +13,8 @@ from mot_lab.runtime import sending
 from mot_lab.runtime.metrics_file import read_lines
 from mot_lab.runtime.mlflow_store import StudyTracker, connect, default_tracking_uri
 from mot_lab.runtime.run_folder import RunFolder, flatten
-from mot_lab.runtime.sending import sync_run, tracked_run_id
+from mot_lab.runtime.sending import sync_run
+from mot_lab.runtime.sent import tracked_run_id
 from mot_lab.runtime.tracking import RunLogger
 
 
@@ -77,7 +78,7 @@ def test_run_in_the_store(tmp_path, uri):
     study = StudyTracker("tiny", uri)
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "mot-seed1"
-    assert run.data.params == {"seed": "1", "model.width": "8"}
+    assert run.data.params == {"arm": "mot", "seed": "1", "model.width": "8"}
     expected = {
         "mlflow.parentRunId": study.run_id,
         "mot_lab.kind": "run",
@@ -215,6 +216,7 @@ def test_artifacts_and_long_params(tmp_path, uri):
     (tmp_path / "r/artifacts/samples").mkdir(parents=True)
     (tmp_path / "r/artifacts/evaluation.json").write_text("{}")
     (tmp_path / "r/artifacts/samples/0.png").write_bytes(b"png")
+    (tmp_path / "r/artifacts/samples/0.wav").write_bytes(b"wav")
     logger.finalize("success")
     client, run_id = MlflowClient(tracking_uri=uri), tracked_run_id(tmp_path / "r", uri)
     assert {f.path for f in client.list_artifacts(run_id)} == {
@@ -222,9 +224,11 @@ def test_artifacts_and_long_params(tmp_path, uri):
         "evaluation.json",
         "samples",
     }
-    assert [f.path for f in client.list_artifacts(run_id, "samples")] == ["samples/0.png"]
+    sent = [f.path for f in client.list_artifacts(run_id, "samples")]
+    assert sent == ["samples/0.png", "samples/0.wav"]
     run = client.get_run(run_id)
-    assert run.data.params == {"long": "x" * 6000, "short": "[1, 2]"}
+    params = {"long": "x" * 6000, "short": "[1, 2]", "arm": "dense", "seed": "0"}
+    assert run.data.params == params
     assert run.data.tags["mot_lab.params_cut"] == "long"
 
 

@@ -21,6 +21,7 @@ from mot_lab.runtime.finite_guard import FiniteGuard
 from mot_lab.runtime.progress import StudyProgress
 from mot_lab.runtime.random_state import RandomStateCheckpoint
 from mot_lab.runtime.step_timer import StepTimer
+from mot_lab.runtime.system_metrics import SystemMetrics
 from mot_lab.runtime.tracking import RunLogger
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -146,7 +147,8 @@ def fit(
         tracking_uri,
         patience=patience,
     )
-    extra = [average, RandomStateCheckpoint(), FiniteGuard("mot seed 1"), StepTimer(warmup_steps=1)]
+    extra = [average, RandomStateCheckpoint(), FiniteGuard("mot seed 1")]
+    extra += [StepTimer(warmup_steps=1), SystemMetrics()]
     trainer = pl.Trainer(
         accelerator="cpu",
         max_steps=steps,
