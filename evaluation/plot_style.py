@@ -15,7 +15,16 @@ from matplotlib.figure import Figure
 
 BLACK, BLUE, ORANGE, GREEN = "#222222", "#0072B2", "#E69F00", "#009E73"
 PURPLE, VERMILION, SKY = "#CC79A7", "#D55E00", "#56B4E9"
-MARKERS = {BLACK: "o", BLUE: "s", ORANGE: "^", GREEN: "D", PURPLE: "v", VERMILION: "P", SKY: "X"}
+LINES = ("-", "--", ":")
+MARKERS = {  # of every colour one marker per line style
+    BLACK: "oH8",
+    BLUE: "sdp",
+    ORANGE: "^<>",
+    GREEN: "Dp*",
+    PURPLE: "vh1",
+    VERMILION: "P+d",
+    SKY: "Xx4",
+}
 LEAK_MARK = "†"
 LEAK_NOTE = f"{LEAK_MARK} training routing: sees other tokens, see note"
 
@@ -38,6 +47,7 @@ SETTINGS = {
     "legend.fontsize": 9,
     "legend.frameon": False,
     "figure.titlesize": 13,
+    "pdf.fonttype": 42,  # letters stay letters: a paper's figure can be searched and edited
     "svg.hashsalt": "mot-lab",  # the same identifiers, so the same bytes, every time
 }
 
@@ -51,8 +61,8 @@ class ArmStyle:
 
     @property
     def marker(self) -> str:
-        """One marker per colour."""
-        return MARKERS[self.color]
+        """One marker per colour and line style."""
+        return MARKERS[self.color][LINES.index(self.line)]
 
 
 KNOWN = {
@@ -67,7 +77,7 @@ KNOWN = {
 }
 FREE = [
     ArmStyle(color, line)
-    for line in ("-", "--", ":")
+    for line in LINES
     for color in (VERMILION, SKY, PURPLE, GREEN, BLUE)
     if ArmStyle(color, line) not in KNOWN.values()
 ]

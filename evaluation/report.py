@@ -6,24 +6,25 @@ were built: the same store gives the same bytes.
 """
 
 import json
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 
+from evaluation.figures import figure_makers
 from evaluation.plot_style import save_figure
-from evaluation.plots import loss_curves, step_matching
+from evaluation.progress import counting
 from evaluation.report_blocks import Picture, Section, Table
 from evaluation.report_content import report_sections
 from evaluation.report_html import to_html
 from evaluation.report_markdown import to_markdown
 from evaluation.report_numbers import first_seed_samples, report_numbers
 from evaluation.report_tables import Numbers, to_csv
-from evaluation.sample_plots import generated_pictures, metrics_figure
 from evaluation.store import read_study
 from evaluation.study_record import StudyRecord
+
+Makers = Mapping[str, Callable[[], Figure]]
 
 
 def build_report(tracking_uri: str, study: str, out: Path) -> Path:
@@ -51,14 +52,34 @@ def build_report(tracking_uri: str, study: str, out: Path) -> Path:
 def write_report(study: StudyRecord, out: Path) -> list[Path]:
     """Writes the report into ``out`` and returns the files written."""
     numbers = report_numbers(study)
-    title, sections = _title(study), report_sections(numbers, _real_pictures(study))
+    sections = report_sections(numbers, _real_pictures(study))
+    return write_files(_title(study), numbers, sections, figure_makers(study, numbers), out)
+
+
+def write_files(
+    title: str, numbers: Numbers, sections: list[Section], makers: Makers, out: Path
+) -> list[Path]:
+    """Writes any report into ``out``: its texts and tables, and those figures that it shows.
+
+    Args:
+        title: of the report.
+        numbers: the content of ``report.json``.
+        sections: of the report.
+        makers: what draws each figure, by its name.
+        out: folder to write into.
+
+    Returns:
+        The files written.
+    """
     pngs, written = {}, []
-    for name, make in figure_makers(study, numbers).items():
-        if name in _drawn(sections):
+    names = _drawn(sections)
+    with counting("drawing figures", len(names)) as drawn:
+        for name in names:
             png = out / "figures" / f"{name}.png"
-            figure = make()
+            figure = makers[name]()
             written += [save_figure(figure, png), save_figure(figure, png.with_suffix(".svg"))]
             pngs[name] = png.read_bytes()
+            drawn(1)
     texts = report_texts(title, numbers, sections)
     texts["report.html"] = to_html(title, sections, pngs)
     return written + [_write(out / name, text) for name, text in texts.items()]
@@ -75,17 +96,6 @@ def report_texts(title: str, numbers: Numbers, sections: list[Section]) -> dict[
     }
 
 
-def figure_makers(study: StudyRecord, numbers: Numbers) -> dict[str, Callable[[], Figure]]:
-    """What draws each figure of the report, by the name of its file."""
-    makers: dict[str, Callable[[], Figure]] = {}
-    for modality in study.modalities:
-        makers[f"loss_{modality}"] = partial(loss_curves, study, modality)
-        makers[f"step_matching_{modality}"] = partial(step_matching, study, modality)
-    makers["metrics"] = partial(metrics_figure, numbers)
-    makers["generated"] = partial(generated_pictures, study)
-    return makers
-
-
 def _title(study: StudyRecord) -> str:
     return f"{study.name}: {', '.join(study.arms)} compared"
 
@@ -98,9 +108,9 @@ def _real_pictures(study: StudyRecord) -> dict[str, bytes | None]:
     }
 
 
-def _drawn(sections: list[Section]) -> set[str]:
+def _drawn(sections: list[Section]) -> list[str]:
     blocks = [block for section in sections for block in section.blocks]
-    return {block.name for block in blocks if isinstance(block, Picture)}
+    return [block.name for block in blocks if isinstance(block, Picture)]
 
 
 def _write(path: Path, text: str) -> Path:

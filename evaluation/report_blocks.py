@@ -1,14 +1,22 @@
 """What a report is made of, before it is Markdown or HTML: sections of text, tables and figures."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-Cell = str | int | float | bool | bytes | None  # bytes: a PNG picture
+Interval = tuple[float, float] | tuple[None, None]
+Cell = str | int | float | bool | bytes | Interval | None  # bytes: a PNG picture
 
 
 @dataclass(frozen=True)
 class Text:
     """One paragraph."""
+
+    body: str
+
+
+@dataclass(frozen=True)
+class Alert:
+    """A paragraph that nobody should miss."""
 
     body: str
 
@@ -33,6 +41,7 @@ class Table:
     """Rows of raw values; written in full as ``tables/<name>.csv``, rounded everywhere else.
 
     ``picture_column`` holds pictures, which only HTML can show; the other formats leave it out.
+    A ``folded`` table is long: HTML shows it on a click, Markdown only links to its file.
     """
 
     name: str
@@ -40,6 +49,7 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     picture_column: str | None = None
+    folded: bool = False
 
     def without_pictures(self) -> "Table":
         """The table without its picture column."""
@@ -48,7 +58,23 @@ class Table:
         place = list(self.columns).index(self.picture_column)
         columns = [*self.columns[:place], *self.columns[place + 1 :]]
         rows = [[*row[:place], *row[place + 1 :]] for row in self.rows]
-        return Table(self.name, self.title, columns, rows)
+        return replace(self, columns=columns, rows=rows, picture_column=None)
+
+    def spread(self) -> "Table":
+        """The table with a column for each end of its intervals: "x low" and "x high"."""
+        columns: list[str] = []
+        values: list[Sequence[Cell]] = []
+        for place, name in enumerate(self.columns):
+            cells = [row[place] for row in self.rows]
+            if any(isinstance(cell, tuple) for cell in cells):
+                columns += [f"{name} low", f"{name} high"]
+                ends = [cell if isinstance(cell, tuple) else (cell, cell) for cell in cells]
+                values += [[low for low, _ in ends], [high for _, high in ends]]
+            else:
+                columns.append(name)
+                values.append(cells)
+        rows = [list(row) for row in zip(*values, strict=True)]
+        return replace(self, columns=columns, rows=rows)
 
 
 @dataclass(frozen=True)
@@ -61,7 +87,7 @@ class Picture:
     made: str
 
 
-Block = Text | Points | Code | Table | Picture
+Block = Text | Alert | Points | Code | Table | Picture
 
 
 @dataclass(frozen=True)
@@ -77,11 +103,13 @@ def show(cell: Cell) -> str:
     """A cell as tables print it: four significant digits, thousands separated, "–" for none.
 
     Example:
-        >>> show(1234567), show(0.123456), show(1.23456e12), show(None)
-        ('1,234,567', '0.1235', '1.235e+12', '–')
+        >>> show(1234567), show(0.123456), show(1.23456e12), show(None), show((0.5, 0.75))
+        ('1,234,567', '0.1235', '1.235e+12', '–', '[0.5, 0.75]')
     """
-    if cell is None:
+    if cell is None or cell == (None, None):
         return "–"
+    if isinstance(cell, tuple):
+        return f"[{show(cell[0])}, {show(cell[1])}]"
     if isinstance(cell, bool):
         return "yes" if cell else "no"
     if isinstance(cell, bytes):

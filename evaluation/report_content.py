@@ -3,11 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
-from evaluation.report_blocks import Block, Code, Picture, Points, Section, Text, show
+from evaluation.report_blocks import Block, Code, Picture, Points, Section, Text
+from evaluation.report_experts import expert_blocks
+from evaluation.report_fairness import fairness_blocks
+from evaluation.report_sensitivity import sensitivity_blocks
+from evaluation.report_summary import summary_blocks
 from evaluation.report_tables import (
     Numbers,
     arms_table,
     captions_table,
+    differences_table,
+    extractors_table,
     facts_table,
     losses_table,
     matching_table,
@@ -23,28 +29,31 @@ def report_sections(numbers: Numbers, pictures: Mapping[str, bytes | None]) -> l
         pictures: the real pictures of the samples as PNG, by prompt.
     """
     return [
-        Section("summary", "Summary", _summary(numbers)),
+        Section("summary", "Summary", summary_blocks(numbers)),
+        Section("fairness", "Were the arms trained alike?", fairness_blocks(numbers)),
         Section("arms", "What the arms cost", [Text(ARMS_TEXT), arms_table(numbers)]),
         Section("losses", "Losses", _losses(numbers)),
         Section("matching", "Steps, FLOPs and seconds to the same loss", _matching(numbers)),
+        Section("experts", "Expert choice and causality", expert_blocks(numbers)),
         Section("metrics", "Metrics", _metrics(numbers)),
         Section("pictures", "Generated pictures", _pictures(numbers)),
         Section("captions", "Generated captions", _captions(numbers, pictures)),
         Section("setup", "How it was made", _setup(numbers)),
+        Section("settled", "Appendix: how settled are the slopes?", sensitivity_blocks(numbers)),
     ]
 
 
 ARMS_TEXT = (
     "Active parameters are those that one token passes through. FLOPs are counted from the "
     "structure for one optimiser step, forward and backward, with attention counted as the mask "
-    "leaves it and, beside that, as the full square. Seconds per step were measured in the "
-    "training runs on the machine named below."
+    "leaves it and, beside that, as the full square. Seconds per step are medians, timed with the "
+    "arms taking turns on the machine named below."
 )
 MATCHING_TEXT = (
     "Both curves are made monotone by isotonic regression; n_a(n) is the step at which the arm "
     "first reaches the baseline's loss at step n. The slope is fitted by least squares through "
     "the origin to n_a over n, past the warm-up; the end ratio is n_a(N)/N at the baseline's last "
-    "step N. Below 1 the arm needs less than the baseline. FLOP matching multiplies by the ratio "
+    "step N. Below one the arm needs less than the baseline. FLOP matching multiplies by the ratio "
     "of FLOPs per step, time matching by the ratio of measured seconds per step."
 )
 NO_SAMPLES = "No samples were generated in this study."
@@ -57,53 +66,6 @@ GENERATED = Picture(
     "The prompts are the first of the test set, not chosen by hand, the pictures are those of the "
     "first seed, and the real picture has not been through the image tokenizer.",
 )
-
-
-def _summary(numbers: Numbers) -> list[Block]:
-    arms = ", ".join(numbers["arms"])
-    seeds = numbers["seeds"]
-    opening = (
-        f"Study {numbers['study']}, setting {numbers['setting']}: {arms}, each trained for "
-        f"{numbers['steps']:,} steps on the same batches with {len(seeds)} "
-        f"seed{'s' if len(seeds) > 1 else ''} ({', '.join(map(str, seeds))}). "
-        f"The baseline is {numbers['baseline']}."
-    )
-    lines = [
-        _headline(numbers, arm, modality)
-        for arm in numbers["arms"]
-        if arm != numbers["baseline"]
-        for modality in numbers["modalities"]
-    ]
-    return [Text(opening), Points(lines), Text("Notes:"), Points(numbers["notes"])]
-
-
-def _headline(numbers: Numbers, arm: str, modality: str) -> str:
-    """One arm and modality in a sentence: the slopes of its validation loss on the three axes."""
-    rows = {
-        row["axis"]: row
-        for row in numbers["matching"]
-        if (row["arm"], row["modality"], row["curve"]) == (arm, modality, "val")
-    }
-    steps, base = rows["steps"], numbers["baseline"]
-    mark = ""
-    if numbers["arms"][arm]["loss_sees_other_tokens"]:
-        mark = " (its loss is under training routing, which sees other tokens: see the note)"
-    if steps["slope"] is None:
-        return f"{arm}, {modality}{mark}: never reaches a validation loss of the baseline."
-    interval = ""
-    if steps["slope_low"] is not None:
-        interval = f" [{show(steps['slope_low'])}, {show(steps['slope_high'])}]"
-    end = (
-        f"it reaches the final loss of {base} at {show(steps['end_ratio'])} of {base}'s steps"
-        if steps["reached"]
-        else f"it reaches the final loss of {base} with {steps['seeds_reached']} of "
-        f"{steps['seeds']} seeds only"
-    )
-    return (
-        f"{arm}, {modality}{mark}: for the same validation loss it needs {show(steps['slope'])}"
-        f"{interval} of the steps of {base}, {show(rows['flops']['slope'])} of the FLOPs and "
-        f"{show(rows['seconds']['slope'])} of the seconds (fitted slopes); {end}."
-    )
 
 
 def _losses(numbers: Numbers) -> list[Block]:
@@ -119,9 +81,11 @@ def _losses(numbers: Numbers) -> list[Block]:
         )
         for modality in numbers["modalities"]
     ]
+    method = numbers["method"]
     how = Text(
         "The final validation loss is that of the last evaluation; the final training loss is the "
-        "mean of the last tenth of the logged points. Low and high: 95% bootstrap over seeds."
+        f"mean of the last {method['train_tail_percent']}% of the logged points. Intervals are "
+        f"{method['confidence_percent']}% over seeds."
     )
     return [*figures, how, losses_table(numbers)]
 
@@ -131,16 +95,22 @@ def _matching(numbers: Numbers) -> list[Block]:
         Picture(
             f"step_matching_{modality}",
             f"Step matching, {modality}",
-            f"A point at (n, m) says that the arm reached at step m the loss that "
-            f"{numbers['baseline']} had at step n, so points under the diagonal are an arm that "
-            "learns faster.",
-            "There are up to 40 points of every seed past the warm-up, and the line has the mean "
-            "slope over seeds with its 95% bootstrap interval as a band; steps whose loss the arm "
-            "never reached have no point and are counted in the table.",
+            "The losses are on the left. On the right a point at (n, m) says that the arm reached "
+            f"at step m the loss that {numbers['baseline']} had at step n, so points under the "
+            "diagonal are an arm that learns faster.",
+            "Points of every seed past the warm-up are evenly thinned out, and the line has the "
+            "mean slope over seeds with its interval as a band; steps whose loss the arm never "
+            "reached have no point and are counted in the table.",
         )
         for modality in numbers["modalities"]
     ]
-    return [Text(MATCHING_TEXT), *figures, matching_table(numbers)]
+    how = Text(
+        f"Intervals are {numbers['method']['confidence_percent']}%: over seeds, of the mean slope "
+        "had other seeds been trained (paired by seed, none with one seed); over points, of the "
+        "mean slope had the curves of these seeds been evaluated at other noise (bootstrap over "
+        "blocks of points)."
+    )
+    return [Text(MATCHING_TEXT), how, *figures, matching_table(numbers)]
 
 
 def _metrics(numbers: Numbers) -> list[Block]:
@@ -151,9 +121,16 @@ def _metrics(numbers: Numbers) -> list[Block]:
         "Metrics per arm, with ceiling and floor",
         "Read each marker by where it lies between the dashed line, what real held-out samples "
         "get, and the dotted one, what captions that belong to other pictures get.",
-        "Markers are means over seeds with 95% bootstrap intervals (over seeds, or over samples "
-        "where there is one seed); the network or checker that measured and its n stand under "
-        "each title.",
+        "Markers are means over seeds with intervals (over seeds, or over samples where there is "
+        "one seed); the network or checker that measured and its n stand under each title.",
+    )
+    how = Text(
+        f"Values are means over seeds. Intervals are {numbers['method']['confidence_percent']}%: "
+        "over seeds, mean ± Student's t times the standard error, with the number of seeds beside "
+        "it; over samples, percentiles of bootstrap draws, with the number of samples n beside it. "
+        "Every seed is scored on the same samples, so draws are averaged over seeds draw by draw. "
+        "Differences from the baseline are paired by seed; with one seed their interval is over "
+        "samples, from draws at the same samples."
     )
     reconstruction = facts_table(
         "tokenizers",
@@ -163,7 +140,8 @@ def _metrics(numbers: Numbers) -> list[Block]:
     evaluators = facts_table(
         "evaluators", "Evaluators and how good they are themselves", numbers["evaluators"]
     )
-    return [figure, metrics_table(numbers), reconstruction, evaluators]
+    tables = [metrics_table(numbers), differences_table(numbers), extractors_table(numbers)]
+    return [figure, how, *tables, reconstruction, evaluators]
 
 
 def _pictures(numbers: Numbers) -> list[Block]:

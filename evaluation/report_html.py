@@ -4,7 +4,18 @@ import base64
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from evaluation.report_blocks import Block, Cell, Code, Picture, Points, Section, Table, Text, show
+from evaluation.report_blocks import (
+    Alert,
+    Block,
+    Cell,
+    Code,
+    Picture,
+    Points,
+    Section,
+    Table,
+    Text,
+    show,
+)
 
 STYLE = """
 :root { color-scheme: light; }
@@ -23,6 +34,9 @@ th, td { padding: .3rem .6rem; border-bottom: 1px solid #e2e2e2; text-align: lef
 th { background: #f5f6f8; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
 td:first-child { white-space: nowrap; }
 td img { width: 72px; image-rendering: pixelated; }
+p.alert { background: #fff1e0; border-left: 6px solid #d55e00; padding: .6rem 1rem;
+  font-weight: 600; }
+summary { cursor: pointer; }
 pre { background: #f5f6f8; padding: 1rem; overflow-x: auto; font-size: .82rem; }
 """
 
@@ -57,6 +71,8 @@ def _block(block: Block, figures: Mapping[str, bytes]) -> str:
     match block:
         case Text(body):
             return f"<p>{escape(body)}</p>"
+        case Alert(body):
+            return f'<p class="alert" role="alert">{escape(body)}</p>'
         case Points(items):
             return (
                 "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items or ["none"]) + "</ul>"
@@ -67,7 +83,10 @@ def _block(block: Block, figures: Mapping[str, bytes]) -> str:
         case Picture(name, title, read, made):
             caption = f"<strong>{escape(title)}.</strong> {escape(read)} {escape(made)}"
             image = _image(figures[name], title)
-            return f'<figure id="{escape(name)}">{image}<figcaption>{caption}</figcaption></figure>'
+            return (
+                f'<figure id="figure-{escape(name)}">{image}'
+                f"<figcaption>{caption}</figcaption></figure>"
+            )
         case Table():
             return _table(block)
 
@@ -75,17 +94,20 @@ def _block(block: Block, figures: Mapping[str, bytes]) -> str:
 def _table(table: Table) -> str:
     head = "".join(f"<th>{escape(column)}</th>" for column in table.columns)
     rows = "\n".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in table.rows)
-    return (
-        f'<h3 id="table-{escape(table.name)}">{escape(table.title)}</h3>\n'
+    body = (
         f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n'
         f"<tbody>\n{rows}\n</tbody></table></div>"
     )
+    title = f'<h3 id="table-{escape(table.name)}">{escape(table.title)}</h3>'
+    if table.folded:
+        return f"{title}\n<details><summary>Show the table</summary>\n{body}</details>"
+    return f"{title}\n{body}"
 
 
 def _cell(cell: Cell) -> str:
     if isinstance(cell, bytes):
         return f"<td>{_image(cell, 'held-out picture')}</td>"
-    is_number = isinstance(cell, int | float) and not isinstance(cell, bool)
+    is_number = isinstance(cell, int | float | tuple) and not isinstance(cell, bool)
     kind = ' class="number"' if is_number else ""
     return f"<td{kind}>{escape(show(cell))}</td>"
 

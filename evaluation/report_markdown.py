@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from evaluation.report_blocks import Block, Code, Picture, Points, Section, Table, Text, show
+from evaluation.report_blocks import Alert, Block, Code, Picture, Points, Section, Table, Text, show
 
 
 def to_markdown(title: str, sections: Sequence[Section]) -> str:
@@ -30,6 +30,8 @@ def _block(block: Block) -> str:
     match block:
         case Text(body):
             return escape(body)
+        case Alert(body):
+            return f"> **{escape(body)}**"
         case Points(items):
             return "\n".join(f"- {escape(item)}" for item in items) or "- none"
         case Code(title, body):
@@ -44,8 +46,10 @@ def _block(block: Block) -> str:
 
 def _table(table: Table) -> str:
     table = table.without_pictures()
+    link = f"[tables/{table.name}.csv](tables/{table.name}.csv)"
+    if table.folded:
+        return f"### {escape(table.title)}\n\nA long table: {link}"
     lines = ["| " + " | ".join(map(escape, table.columns)) + " |"]
     lines.append("|" + " --- |" * len(table.columns))
     lines += ["| " + " | ".join(escape(show(cell)) for cell in row) + " |" for row in table.rows]
-    link = f"[tables/{table.name}.csv](tables/{table.name}.csv)"
     return f"### {escape(table.title)}\n\n" + "\n".join(lines) + f"\n\nIn full: {link}"

@@ -3,20 +3,23 @@
 The text, the tables and the legends of a report are made from this dictionary and nothing else.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from evaluation.bootstrap import mean_interval
+from evaluation.bootstrap import LEVEL, seed_interval
+from evaluation.causality import TOLERANCE
 from evaluation.comparison import Comparison, compare
-from evaluation.matching import Curve
-from evaluation.metric import Metric
+from evaluation.curve import Curve
+from evaluation.report_metrics import metric_rows
+from evaluation.report_notes import alerts, notes
+from evaluation.report_routing import causality_rows, expert_choice
+from evaluation.report_sensitivity import slope_ranges
+from evaluation.sensitivity import sensitivity
 from evaluation.study_record import CURVES, Sample, StudyRecord
 
 SCHEMA = 1  # of report.json: raised when a field changes its meaning or goes
-FEW_SEEDS = 5
 TRAIN_TAIL = 0.1  # a final training loss is the mean over this last part of its points
 SAMPLES = 12
 
@@ -24,9 +27,11 @@ SAMPLES = 12
 def report_numbers(study: StudyRecord) -> dict[str, Any]:
     """The content of ``report.json``: plain numbers, strings, lists and dictionaries.
 
-    Intervals are 95% bootstrap intervals over seeds; ``None`` with one seed. A metric of a study
-    with one seed keeps its interval over samples, and ``interval_over`` says which one it is.
+    Intervals over seeds are ``None`` with one seed. A metric of a study with one seed keeps its
+    interval over samples, and ``interval_over`` says which one it is.
     """
+    causality = causality_rows(study)
+    slopes = [asdict(variant) for variant in sensitivity(study)]
     return {
         "schema": SCHEMA,
         "study": study.name,
@@ -37,7 +42,15 @@ def report_numbers(study: StudyRecord) -> dict[str, Any]:
         "steps": study.steps,
         "warmup_steps": study.warmup_steps,
         "tokens_per_step": dict(study.tokens_per_step),
+        "method": {
+            "confidence_percent": round(100 * LEVEL),
+            "causality_tolerance": TOLERANCE,
+            "train_tail_percent": round(100 * TRAIN_TAIL),
+        },
+        "alerts": alerts(study, causality),
+        "notes": notes(study),
         "arms": {arm: _arm(study, arm) for arm in study.arms},
+        "fairness": _fairness(study),
         "matching": [_matching(one) for one in compare(study)],
         "losses": [
             _loss(study, arm, modality, curve)
@@ -45,12 +58,15 @@ def report_numbers(study: StudyRecord) -> dict[str, Any]:
             for curve in CURVES
             for arm in study.arms
         ],
-        "metrics": [row for arm in study.arms for row in _metrics(study, arm)],
+        "expert_choice": expert_choice(study),
+        "causality": causality,
+        "metrics": metric_rows(study),
         "samples": _samples(study),
         "tokenizers": dict(study.tokenizers),
         "evaluators": dict(study.evaluators),
         "environment": dict(study.environment),
-        "notes": _notes(study),
+        "sensitivity": slopes,
+        "slope_ranges": slope_ranges(slopes),
         "config": study.config,
     }
 
@@ -66,6 +82,20 @@ def _arm(study: StudyRecord, arm: str) -> dict[str, Any]:
     }
 
 
+def _fairness(study: StudyRecord) -> dict[str, Any] | None:
+    """The study's fairness checks, and the routers' FLOPs as a share of the baseline's step."""
+    if study.fairness is None:
+        return None
+    whole = study.arms[study.baseline].flops_per_step
+    routers = study.fairness["router_flops_per_step"]
+    return {
+        **study.fairness,
+        "router_percent_of_baseline_flops": {
+            arm: 100 * flops / whole for arm, flops in routers.items()
+        },
+    }
+
+
 def _matching(one: Comparison) -> dict[str, Any]:
     over_seeds = one.matching
     return {
@@ -76,6 +106,8 @@ def _matching(one: Comparison) -> dict[str, Any]:
         "slope": over_seeds.slope,
         "slope_low": over_seeds.slope_low,
         "slope_high": over_seeds.slope_high,
+        "points_low": over_seeds.points_low,
+        "points_high": over_seeds.points_high,
         "end_ratio": over_seeds.end_ratio,
         "end_ratio_low": over_seeds.end_ratio_low,
         "end_ratio_high": over_seeds.end_ratio_high,
@@ -89,7 +121,7 @@ def _matching(one: Comparison) -> dict[str, Any]:
 
 def _loss(study: StudyRecord, arm: str, modality: str, curve: str) -> dict[str, Any]:
     values = [_final(one, curve) for one in study.curves(arm, modality, curve)]
-    low, high = mean_interval(np.array(values))
+    low, high = seed_interval(np.array(values))
     return {
         "arm": arm,
         "modality": modality,
@@ -105,47 +137,6 @@ def _final(loss: Curve, curve: str) -> float:
     """The last validation loss; of a training loss, which is noisy, the mean of its tail."""
     points = 1 if curve == "val" else max(1, round(len(loss.values) * TRAIN_TAIL))
     return float(loss.values[-points:].mean())
-
-
-def _metrics(study: StudyRecord, arm: str) -> list[dict[str, Any]]:
-    """The arm's metrics over seeds, never across extractors, in the order they were measured in."""
-    found: dict[tuple[str, str], dict[int, Metric]] = {}
-    for run in study.of_arm(arm):
-        for metric in run.metrics:
-            found.setdefault((metric.name, metric.extractor), {})[run.seed] = metric
-    return [{"arm": arm, **_metric_over_seeds(seeds)} for seeds in found.values()]
-
-
-def _metric_over_seeds(by_seed: Mapping[int, Metric]) -> dict[str, Any]:
-    values = [metric.value for metric in by_seed.values() if metric.value is not None]
-    some = next((m for m in by_seed.values() if m.value is not None), next(iter(by_seed.values())))
-    low, high = mean_interval(np.array(values, dtype=np.float64))
-    if len(values) == 1:
-        low, high = some.low, some.high
-    notes = list(dict.fromkeys(metric.note for metric in by_seed.values() if metric.note))
-    if 0 < len(values) < len(by_seed):
-        notes.append(f"Available in {len(values)} of {len(by_seed)} seeds only.")
-    return {
-        "name": some.name,
-        "value": float(np.mean(values)) if values else None,
-        "low": low,
-        "high": high,
-        "n": some.n,
-        "extractor": some.extractor,
-        "ceiling": _mean([metric.ceiling for metric in by_seed.values()]),
-        "floor": _mean([metric.floor for metric in by_seed.values()]),
-        "note": " ".join(notes),
-        "interval_over": None if low is None else "seeds" if len(values) > 1 else "samples",
-        "per_seed": [
-            {"seed": seed, "value": metric.value, "low": metric.low, "high": metric.high}
-            for seed, metric in by_seed.items()
-        ],
-    }
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
 
 
 def first_seed_samples(study: StudyRecord) -> dict[str, dict[str, Sample]]:
@@ -165,45 +156,4 @@ def _samples(study: StudyRecord) -> list[dict[str, Any]]:
             "captions": {arm: arms[arm].caption if arm in arms else None for arm in study.arms},
         }
         for prompt, arms in first_seed_samples(study).items()
-    ]
-
-
-def _notes(study: StudyRecord) -> list[str]:
-    return [*_seed_notes(study), *_routing_notes(study), *_dropped_notes(study), *study.notes]
-
-
-def _seed_notes(study: StudyRecord) -> list[str]:
-    seeds = len(study.seeds)
-    if seeds == 1:
-        return [
-            "This study has one seed: there is no interval over seeds, and a difference between "
-            "arms may be chance."
-        ]
-    if seeds < FEW_SEEDS:
-        return [
-            f"Intervals over {seeds} seeds: a bootstrap of so few values spans about their range "
-            "and covers less than the 95% it is named after."
-        ]
-    return []
-
-
-def _routing_notes(study: StudyRecord) -> list[str]:
-    leaking = [arm for arm in study.arms if study.sees_other_tokens(arm)]
-    if not leaking:
-        return []
-    return [
-        f"{', '.join(leaking)}: training and validation losses, and the matching made from them, "
-        "are under the expert-choice routing of training, in which an expert picks its tokens by "
-        "comparing all tokens of the batch, later ones included. A loss that sees other tokens is "
-        "not that of a causal model: do not compare it with the other arms' as if it were."
-    ]
-
-
-def _dropped_notes(study: StudyRecord) -> list[str]:
-    return [
-        f"{run.arm}-seed{run.seed}: {count} points of {curve}/{modality}/loss were not finite and "
-        "are left out of its curve."
-        for run in study.runs
-        for (modality, curve), count in run.dropped.items()
-        if count
     ]

@@ -5,8 +5,8 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from evaluation.plot_style import LEAK_MARK
-from evaluation.report_blocks import Cell, Table
+from evaluation.plot_style import LEAK_MARK, LEAK_NOTE
+from evaluation.report_blocks import Cell, Table, show
 
 Numbers = Mapping[str, Any]
 
@@ -34,10 +34,14 @@ def arms_table(numbers: Numbers) -> Table:
 
 def losses_table(numbers: Numbers) -> Table:
     """Final losses over seeds."""
-    columns = ["arm", "modality", "curve", "final loss", "low", "high", "seeds"]
+    columns = ["arm", "modality", "curve", "final loss", "interval over seeds", "seeds"]
     rows = [
-        [_arm(numbers, row["arm"]), *(row[key] for key in ("modality", "curve", "value"))]
-        + [row[key] for key in ("low", "high", "seeds")]
+        [
+            marked(numbers, row["arm"]),
+            *(row[key] for key in ("modality", "curve", "value")),
+            (row["low"], row["high"]),
+            row["seeds"],
+        ]
         for row in numbers["losses"]
     ]
     return Table("losses", "Final losses" + _mark_key(numbers), columns, rows)
@@ -45,38 +49,68 @@ def losses_table(numbers: Numbers) -> Table:
 
 def matching_table(numbers: Numbers) -> Table:
     """Every slope and end ratio."""
-    columns = ["arm", "modality", "curve", "axis", "slope", "slope low", "slope high"]
-    columns += ["end ratio", "end ratio low", "end ratio high", "seeds that reached the end"]
+    columns = ["arm", "modality", "curve", "axis", "slope", "slope over seeds"]
+    columns += [
+        "slope over points",
+        "end ratio",
+        "end ratio over seeds",
+        "seeds that reached the end",
+    ]
     columns += ["points reached"]
     rows: list[list[Cell]] = []
     for row in numbers["matching"]:
-        cells: list[Cell] = [_arm(numbers, row["arm"]), row["modality"], row["curve"], row["axis"]]
+        cells: list[Cell] = [marked(numbers, row["arm"])]
+        cells += [row["modality"], row["curve"], row["axis"]]
         cells += [row["slope"] if row["slope"] is not None else "never reached"]
-        cells += [row["slope_low"], row["slope_high"]]
+        cells += [(row["slope_low"], row["slope_high"]), (row["points_low"], row["points_high"])]
         cells += [row["end_ratio"] if row["reached"] else "never reached"]
-        cells += [row["end_ratio_low"], row["end_ratio_high"]]
+        cells += [(row["end_ratio_low"], row["end_ratio_high"])]
         cells += [f"{row['seeds_reached']} of {row['seeds']}"]
-        cells += [f"{row['points_reached']} of {row['points_total']}"]
+        cells += [f"{show(row['points_reached'])} of {show(row['points_total'])}"]
         rows.append(cells)
     title = f"Matching with {numbers['baseline']}" + _mark_key(numbers)
     return Table("matching", title, columns, rows)
 
 
 def metrics_table(numbers: Numbers) -> Table:
-    """Every metric of every arm, grouped by metric."""
-    columns = ["metric", "arm", "value", "low", "high", "interval over", "n", "ceiling", "floor"]
-    columns += ["extractor", "note"]
-    order = list(dict.fromkeys((row["name"], row["extractor"]) for row in numbers["metrics"]))
-    ranked = sorted(
-        numbers["metrics"], key=lambda row: order.index((row["name"], row["extractor"]))
-    )
-    rows = [
-        [row["name"], row["arm"], row["value"] if row["value"] is not None else "not available"]
-        + [row[key] for key in ("low", "high", "interval_over", "n", "ceiling", "floor")]
-        + [row["extractor"], row["note"]]
-        for row in ranked
-    ]
+    """Every metric of every arm, grouped by metric, with both intervals."""
+    columns = ["metric", "arm", "value", "interval over seeds", "seeds"]
+    columns += ["interval over samples", "n"]
+    columns += ["ceiling", "floor"]
+    rows: list[list[Cell]] = []
+    for label, row in _by_metric(numbers):
+        cells: list[Cell] = [label, _marked_metric(row)]
+        cells += [row["value"] if row["value"] is not None else "not available"]
+        cells += [(row["seeds_low"], row["seeds_high"]), row["seeds"]]
+        cells += [(row["samples_low"], row["samples_high"]), row["n"]]
+        rows.append([*cells, row["ceiling"], row["floor"]])
     return Table("metrics", "Metrics, their ceilings and floors", columns, rows)
+
+
+def differences_table(numbers: Numbers) -> Table:
+    """How far every arm is from the baseline in every metric that both have."""
+    base = numbers["baseline"]
+    columns = ["metric", "arm", "difference", "interval", "interval over", "seeds in common"]
+    rows: list[list[Cell]] = []
+    for label, row in _by_metric(numbers):
+        if (found := row["difference"]) is not None:
+            cells: list[Cell] = [label, _marked_metric(row), found["value"]]
+            rows.append([*cells, (found["low"], found["high"]), found["interval_over"]])
+            rows[-1].append(found["seeds"])
+    return Table("differences", f"Metrics: the arm less {base}, paired by seed", columns, rows)
+
+
+def extractors_table(numbers: Numbers) -> Table:
+    """What measured each metric, and what its reader must know."""
+    arms: dict[tuple[str, str, str], list[str]] = {}
+    for label, row in _by_metric(numbers):
+        arms.setdefault((label, row["extractor"], row["note"]), []).append(row["arm"])
+    rows = [
+        [label, extractor, note, "all" if len(of) == len(numbers["arms"]) else ", ".join(of)]
+        for (label, extractor, note), of in arms.items()
+    ]
+    columns = ["metric", "measured with", "note", "arms"]
+    return Table("extractors", "What measured each metric", columns, rows)
 
 
 def captions_table(numbers: Numbers, pictures: Mapping[str, bytes | None]) -> Table:
@@ -97,8 +131,8 @@ def facts_table(name: str, title: str, facts: Mapping[str, Any]) -> Table:
 
 
 def to_csv(table: Table) -> str:
-    """The table with its numbers in full and without its pictures."""
-    table = table.without_pictures()
+    """The table with its numbers in full, intervals in two columns, and without its pictures."""
+    table = table.without_pictures().spread()
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table.columns)
@@ -106,14 +140,33 @@ def to_csv(table: Table) -> str:
     return text.getvalue()
 
 
-def _arm(numbers: Numbers, arm: str) -> str:
+def marked(numbers: Numbers, arm: str) -> str:
+    """The arm's name, marked where its loss is under a routing that sees other tokens."""
     return f"{arm} {LEAK_MARK}" if numbers["arms"][arm]["loss_sees_other_tokens"] else arm
 
 
 def _mark_key(numbers: Numbers) -> str:
     if any(facts["loss_sees_other_tokens"] for facts in numbers["arms"].values()):
-        return f" ({LEAK_MARK} training routing: sees other tokens, see the notes)"
+        return f" ({LEAK_NOTE})"
     return ""
+
+
+def _by_metric(numbers: Numbers) -> list[tuple[str, Mapping[str, Any]]]:
+    """The rows of metrics, those of one metric together, each with what to call the metric: its
+    name, and its extractor where others of that name were made with another.
+    """
+    keys = list(dict.fromkeys((row["name"], row["extractor"]) for row in numbers["metrics"]))
+    names = [name for name, _ in keys]
+    labels = {
+        (name, extractor): f"{name} ({extractor})" if names.count(name) > 1 else name
+        for name, extractor in keys
+    }
+    ranked = sorted(numbers["metrics"], key=lambda row: keys.index((row["name"], row["extractor"])))
+    return [(labels[row["name"], row["extractor"]], row) for row in ranked]
+
+
+def _marked_metric(row: Mapping[str, Any]) -> str:
+    return f"{row['arm']} {LEAK_MARK}" if row["name"].endswith("training routing") else row["arm"]
 
 
 def _caption(caption: str | None) -> str:

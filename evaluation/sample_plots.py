@@ -11,12 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Transform
 from PIL import Image
 
+from evaluation.interval_plots import Estimate, fitted_limits
 from evaluation.plot_style import ArmStyle, arm_styles, drawing
 from evaluation.report_numbers import first_seed_samples
 from evaluation.study_record import StudyRecord
 
 COLUMNS = 3
 PROMPTS = 8
+LONG = 14  # letters of an arm's name that need a smaller title
 
 
 def metrics_figure(numbers: Mapping[str, Any]) -> Figure:
@@ -35,23 +37,14 @@ def metrics_figure(numbers: Mapping[str, Any]) -> Figure:
     columns = min(COLUMNS, len(panels))
     lines = -(-len(panels) // columns)
     with drawing():
-        figure = Figure(figsize=(0.5 + 3.6 * columns, 0.7 + 3.3 * lines), layout="constrained")
+        figure = Figure(figsize=(0.5 + 3.8 * columns, 0.7 + 3.4 * lines), layout="constrained")
         for place, ((name, extractor), rows) in enumerate(panels.items()):
             axes = figure.add_subplot(lines, columns, place + 1)
             _draw_metric(axes, rows, arms, styles)
-            title = "\n".join(textwrap.wrap(f"{extractor}, n = {rows[0]['n']:,}", 44))
-            axes.set_title(f"{name}\n", parse_math=False)
-            axes.text(
-                0.5,
-                1.02,
-                title,
-                transform=axes.transAxes,
-                ha="center",
-                va="bottom",
-                fontsize=7.5,
-                color="#555555",
-                parse_math=False,
-            )
+            axes.set_title("\n".join(textwrap.wrap(name, 36)), parse_math=False)
+            by = f"{extractor}, n = {max(row['n'] for row in rows):,}"
+            look: dict[str, Any] = {"fontsize": 7.5, "color": "#555555", "parse_math": False}
+            axes.set_xlabel("\n".join(textwrap.wrap(by, 50)), **look)
         figure.suptitle("Metrics per arm: ceiling dashed, floor dotted")
     return figure
 
@@ -77,7 +70,8 @@ def generated_pictures(study: StudyRecord, count: int = PROMPTS) -> Figure:
             axes.grid(False)
             axes.spines[:].set(visible=axes not in grid[:, 0], color="#bbbbbb")
         for axes, title in zip(grid[0], ["prompt", "real", *arms], strict=True):
-            axes.set_title(title, fontweight="bold", parse_math=False)
+            size = 11 if len(title) < LONG else 8.5
+            axes.set_title(title, fontsize=size, fontweight="bold", parse_math=False)
         for cells, (prompt, by_arm) in zip(grid, samples.items(), strict=False):
             _write(cells[0], "\n".join(textwrap.wrap(prompt, 28)), size=9.5)
             real = next((one.reference for one in by_arm.values() if one.reference), None)
@@ -94,41 +88,60 @@ def _draw_metric(
     styles: Mapping[str, ArmStyle],
 ) -> None:
     by_arm = {row["arm"]: row for row in rows}
+    levels = {
+        end: next((row[end] for row in rows if row[end] is not None), None)
+        for end in ("ceiling", "floor")
+    }
+    estimates = [
+        Estimate(arms.index(arm), row["value"], row["low"], row["high"], styles[arm])
+        for arm, row in by_arm.items()
+    ]
+    limits = fitted_limits(estimates, [one for one in levels.values() if one is not None])
     for place, arm in enumerate(arms):
-        row = by_arm.get(arm)
-        if row is None or row["value"] is None:
+        if arm in by_arm and by_arm[arm]["value"] is not None:
+            _draw_value(axes, place, by_arm[arm], limits, styles[arm])
+        else:
             across = axes.get_xaxis_transform()
             _write(axes, "not\navailable", size=8, place=(place, 0.5), transform=across)
-            continue
-        if row["low"] is not None:
-            axes.vlines(place, row["low"], row["high"], color=styles[arm].color, linewidth=2.5)
-        axes.plot(place, row["value"], styles[arm].marker, color=styles[arm].color, markersize=8)
-        axes.annotate(
-            f"{row['value']:.3g}",
-            (place, row["value"]),
-            xytext=(8, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-        )
-    for end, line in (("ceiling", "--"), ("floor", ":")):
-        level = next((row[end] for row in rows if row[end] is not None), None)
+    for (end, level), line in zip(levels.items(), ("--", ":"), strict=True):
         if level is not None:
             axes.axhline(level, linestyle=line, color="#555555", linewidth=1.2)
-            axes.annotate(
-                f"{end} {level:.3g}",
-                (1, level),
-                xycoords=("axes fraction", "data"),
-                xytext=(-2, 3),
-                textcoords="offset points",
-                ha="right",
-                fontsize=8,
-                color="#555555",
-            )
+            look: dict[str, Any] = {"ha": "left", "va": "center", "fontsize": 8, "color": "#555555"}
+            right = axes.get_yaxis_transform()
+            axes.text(1.01, level, f"{end}\n{level:.3g}", transform=right, **look)
     tilt: dict[str, Any] = {"rotation": 25, "ha": "right"} if len(arms) > 4 else {}
     axes.set_xticks(range(len(arms)), arms, **tilt)
     axes.set_xlim(-0.5, len(arms) - 0.2)
-    axes.margins(y=0.15)
+    axes.set_ylim(*limits)
+
+
+def _draw_value(
+    axes: Axes,
+    place: int,
+    row: Mapping[str, Any],
+    limits: tuple[float, float],
+    style: ArmStyle,
+) -> None:
+    """A marker with its number and its interval; an arrowhead where that leaves the frame."""
+    bottom, top = limits
+    if row["low"] is not None:
+        ends = max(row["low"], bottom), min(row["high"], top)
+        axes.vlines(place, *ends, color=style.color, linewidth=2.5)
+        for leaves, end, arrow in (
+            (row["low"] < bottom, bottom, "v"),
+            (row["high"] > top, top, "^"),
+        ):
+            if leaves:
+                axes.plot(place, end, arrow, color=style.color, markersize=5, clip_on=False)
+    axes.plot(place, row["value"], style.marker, color=style.color, markersize=8)
+    axes.annotate(
+        f"{row['value']:.3g}",
+        (place, row["value"]),
+        xytext=(8, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=8,
+    )
 
 
 def _draw_picture(axes: Axes, png: bytes | None) -> None:

@@ -7,25 +7,23 @@ and ``samples/``.
 """
 
 import json
-import math
 from dataclasses import MISSING, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 from sqlalchemy.engine import make_url
 
-from evaluation.matching import Curve
 from evaluation.metric import Metric
+from evaluation.metric_history import read_curves
 from evaluation.study_record import CURVES, ArmFacts, RunRecord, Sample, StudyRecord
+from mot_lab.runtime.mlflow_store import connect
 
 SCHEMA = 1  # of study.json
 Record = TypeVar("Record", ArmFacts, Metric)
-LARGEST = 1e308  # MLflow's SQL stores write infinity as 1.797e308
 
 
 def read_study(tracking_uri: str, study: str) -> StudyRecord:
@@ -38,7 +36,7 @@ def read_study(tracking_uri: str, study: str) -> StudyRecord:
     Raises:
         ValueError: no such store or study; or runs of it are missing or unfinished (all listed).
     """
-    client = _open(tracking_uri)
+    client = open_store(tracking_uri)
     parent = _parent_run(client, tracking_uri, study)
     with TemporaryDirectory() as folder:
         facts = _read_facts(client, parent, study, Path(folder))
@@ -62,10 +60,12 @@ def read_study(tracking_uri: str, study: str) -> StudyRecord:
         environment=facts["environment"],
         config=config,
         notes=(*facts["notes"], *notes),
+        fairness=facts.get("fairness"),
     )
 
 
-def _open(tracking_uri: str) -> MlflowClient:
+def open_store(tracking_uri: str) -> MlflowClient:
+    """A client of the store; ValueError for an sqlite file that is not there."""
     if tracking_uri.startswith("sqlite:"):
         database = make_url(tracking_uri).database
         if database is None or not Path(database).is_file():  # MLflow would make an empty one
@@ -73,7 +73,7 @@ def _open(tracking_uri: str) -> MlflowClient:
                 f"no tracking store at {tracking_uri!r}: {database} is not a file; "
                 "run the study first, or name its store with --tracking-uri"
             )
-    return MlflowClient(tracking_uri)
+    return connect(tracking_uri)
 
 
 def _parent_run(client: MlflowClient, tracking_uri: str, study: str) -> Run:
@@ -164,12 +164,8 @@ def _is_finished(client: MlflowClient, run: Run) -> bool:
 
 def _read_run(client: MlflowClient, run: Run, modalities: list[str]) -> RunRecord:
     name = run.info.run_name
-    curves, dropped = {}, {}
-    for key in [(modality, curve) for modality in modalities for curve in CURVES]:
-        metric = f"{key[1]}/{key[0]}/loss"
-        if metric not in run.data.metrics:
-            raise ValueError(f"run {name!r} ({run.info.run_id}) has no metric {metric!r}")
-        curves[key], dropped[key] = read_curve(client, run, metric)
+    keys = [(modality, curve) for modality in modalities for curve in CURVES]
+    found = read_curves(client, run, [f"{curve}/{modality}/loss" for modality, curve in keys])
     with TemporaryDirectory() as folder:
         path = _download(client, run, "evaluation.json", Path(folder))
         evaluation = json.loads(path.read_text())
@@ -180,30 +176,23 @@ def _read_run(client: MlflowClient, run: Run, modalities: list[str]) -> RunRecor
         run_id=run.info.run_id,
         arm=run.data.tags["mot_lab.arm"],
         seed=int(run.data.tags["mot_lab.seed"]),
-        curves=curves,
-        dropped=dropped,
+        curves={key: curve for key, (curve, _) in zip(keys, found, strict=True)},
+        dropped={key: dropped for key, (_, dropped) in zip(keys, found, strict=True)},
         metrics=tuple(_fill(Metric, one, f"run {name!r}") for one in evaluation["metrics"]),
         samples=samples,
-        # only expert choice leaves tokens unrouted, so only its runs log how many
-        sees_other_tokens=any(key.startswith("train/unrouted/") for key in run.data.metrics),
+        sees_other_tokens=_sees_other_tokens(run, evaluation),
+        routing=evaluation.get("routing"),
+        causality=tuple(evaluation.get("causality", ())),
     )
 
 
-def read_curve(client: MlflowClient, run: Run, metric: str) -> tuple[Curve, int]:
-    """The metric over steps, and how many points were not finite and are not in it.
-
-    A run that was resumed has logged some steps twice: the later record of a step counts. A value
-    that was not finite stands in the store as one of ``nonfinite/<metric>``, or as it is.
+def _sees_other_tokens(run: Run, evaluation: dict[str, Any]) -> bool:
+    """Whether the run has experts that choose: by its evaluation, or, where that is of an earlier
+    version and does not say, by whether it logged tokens that no expert took.
     """
-    history = [(p, p.value) for p in client.get_metric_history(run.info.run_id, metric)]
-    if (counted := f"nonfinite/{metric}") in run.data.metrics:
-        history += [(p, math.nan) for p in client.get_metric_history(run.info.run_id, counted)]
-    last = {p.step: value for p, value in sorted(history, key=lambda one: one[0].timestamp)}
-    finite = {s: v for s, v in last.items() if math.isfinite(v) and abs(v) < LARGEST}
-    steps = sorted(finite)
-    values = [finite[step] for step in steps]
-    name = f"{metric} of run {run.info.run_name!r}"
-    return Curve(np.array(steps), np.array(values), name), len(last) - len(finite)
+    if "routing" in evaluation:
+        return evaluation["routing"] is not None
+    return any(key.startswith("train/unrouted/") for key in run.data.metrics)
 
 
 def _fill(kind: type[Record], facts: dict[str, Any], whose: str) -> Record:

@@ -34,7 +34,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One arm with one seed; ``curves`` and ``dropped`` by (modality, "train" or "val")."""
+    """One arm with one seed; ``curves`` and ``dropped`` by (modality, "train" or "val").
+
+    ``routing`` and ``causality`` are those of ``evaluation.json``: losses under training and
+    causal routing, the router and its experts (None for arms without experts); and what the probe
+    found that changes the future and compares the past. Runs of earlier versions lack both.
+    """
 
     run_id: str
     arm: str
@@ -44,11 +49,17 @@ class RunRecord:
     metrics: tuple[Metric, ...]
     samples: tuple[Sample, ...]
     sees_other_tokens: bool  # its loss is under expert-choice routing, which reads later tokens
+    routing: Mapping[str, Any] | None = None
+    causality: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """A finished study: every arm with every seed, in the order of ``study.json``."""
+    """A finished study: every arm with every seed, in the order of ``study.json``.
+
+    ``fairness`` is that of ``study.json``: the checks that ran before the study started. None in
+    studies of earlier versions.
+    """
 
     run_id: str
     name: str
@@ -66,6 +77,7 @@ class StudyRecord:
     environment: Mapping[str, Any]
     config: str
     notes: tuple[str, ...] = field(default=())
+    fairness: Mapping[str, Any] | None = None
 
     def of_arm(self, arm: str) -> list[RunRecord]:
         """The arm's runs, in the order of the study's seeds; ValueError for an unknown arm."""

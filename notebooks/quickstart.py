@@ -23,7 +23,8 @@ from pathlib import Path
 import pandas as pd
 from IPython.display import display
 
-from evaluation.plots import loss_curves, step_matching
+from evaluation.matching_plots import step_matching
+from evaluation.plots import loss_curves
 from evaluation.report_blocks import Table
 from evaluation.report_numbers import report_numbers
 from evaluation.report_tables import arms_table, captions_table, matching_table, metrics_table
@@ -38,6 +39,7 @@ numbers = report_numbers(study)
 
 def frame(table: Table) -> pd.DataFrame:
     """A table of the report to look at and to compute with."""
+    table = table.spread()  # a column for each end of an interval
     return pd.DataFrame(table.rows, columns=list(table.columns))
 
 

@@ -7,7 +7,7 @@ s * (1 - SPREAD) to s * (1 + SPREAD); the baseline is the same with every seed.
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,11 +16,13 @@ import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from PIL import Image
+from synthetic_evaluation import evaluation, fairness, has_experts
 
 STEPS, WARMUP = 400, 40
 TRAIN_EVERY, VAL_EVERY = 4, 10
 SPREAD = 0.04
 MODALITIES = ("text", "image")
+LogCurves = Callable[[MlflowClient, str, str, int, Mapping[str, float]], None]
 SLOPES: dict[str, dict[str, float]] = {
     "dense": {"text": 1.0, "image": 1.0},
     "moe_4x": {"text": 0.5, "image": 1.25},
@@ -29,7 +31,6 @@ SLOPES: dict[str, dict[str, float]] = {
 SECONDS = {"dense": 0.5, "moe_4x": 0.65, "mot": 0.55}
 FLOPS = 2.5e11
 PROMPTS = [f"a {what} on {ground}" for ground in ("yellow", "blue") for what in ("fish", "star")]
-NO_CAPTION = "expert choice cannot generate text without reading later tokens"
 
 
 def loss(steps: np.ndarray, slope: float, modality: str) -> np.ndarray:
@@ -46,6 +47,8 @@ def write_synthetic_study(
     seeds: Sequence[int] = (0, 1),
     unfinished: Sequence[tuple[str, int]] = (),
     prompts: Sequence[str] = PROMPTS,
+    steps: int = STEPS,
+    log_curves: LogCurves | None = None,
 ) -> str:
     """Writes the study; returns the id of its parent run.
 
@@ -57,20 +60,24 @@ def write_synthetic_study(
         seeds: the seeds of every arm.
         unfinished: arms and seeds whose run is still running, without its evaluation.
         prompts: of the held-out samples, the same for every arm and seed.
+        steps: that every arm was trained for; the warm-up is a tenth of them.
+        log_curves: writes the losses of a run (client, run id, arm, seed, slopes); the default
+            logs the power laws without noise.
     """
+    log_curves = log_curves or _log_curves
     client = MlflowClient(tracking_uri)
     experiment = client.create_experiment(name, artifact_location=artifacts.resolve().as_uri())
     tags = {"mot_lab.kind": "study", "mot_lab.study": name}
     parent = client.create_run(experiment, run_name=name, tags=tags).info.run_id
-    client.log_dict(parent, study_facts(name, slopes, seeds), "study.json")
-    client.log_text(parent, f"study: {name}\nsteps: {STEPS}\n", "config.yaml")
+    client.log_dict(parent, study_facts(name, slopes, seeds, steps), "study.json")
+    client.log_text(parent, f"study: {name}\nsteps: {steps}\n", "config.yaml")
     for arm in slopes:
         for place, seed in enumerate(seeds):
             offset = 0.0 if len(seeds) == 1 else 2 * place / (len(seeds) - 1) - 1
             run_id = _start_run(client, experiment, parent, arm, seed)
             spread = 1.0 if arm == next(iter(slopes)) else 1 + SPREAD * offset
             of_seed = {key: slope * spread for key, slope in slopes[arm].items()}
-            _log_curves(client, run_id, arm, of_seed)
+            log_curves(client, run_id, arm, seed, of_seed)
             if (arm, seed) not in unfinished:
                 _log_evaluation(client, run_id, arm, seed, prompts)
                 client.set_terminated(run_id)
@@ -79,7 +86,7 @@ def write_synthetic_study(
 
 
 def study_facts(
-    name: str, slopes: Mapping[str, Mapping[str, float]], seeds: Sequence[int]
+    name: str, slopes: Mapping[str, Mapping[str, float]], seeds: Sequence[int], steps: int = STEPS
 ) -> dict[str, Any]:
     """The content of study.json."""
     return {
@@ -102,8 +109,8 @@ def study_facts(
             for place, arm in enumerate(slopes)
         },
         "tokens_per_step": {"text": 1500, "image": 1024},
-        "steps": STEPS,
-        "warmup_steps": WARMUP,
+        "steps": steps,
+        "warmup_steps": steps * WARMUP // STEPS,
         "tokenizers": {
             "image": {
                 "kind": "vae",
@@ -115,6 +122,7 @@ def study_facts(
         "evaluators": {"clip": {"name": "scenes-clip", "retrieval_top1": 0.91}},
         "environment": {"python": "3.11.9", "torch": "2.14.1", "cpu": "a CPU", "cores": 2},
         "notes": ["The losses of this study are power laws."],
+        "fairness": fairness(list(slopes)),
     }
 
 
@@ -124,7 +132,9 @@ def _start_run(client: MlflowClient, experiment: str, parent: str, arm: str, see
     return client.create_run(experiment, run_name=f"{arm}-seed{seed}", tags=tags).info.run_id
 
 
-def _log_curves(client: MlflowClient, run_id: str, arm: str, slopes: Mapping[str, float]) -> None:
+def _log_curves(
+    client: MlflowClient, run_id: str, arm: str, seed: int, slopes: Mapping[str, float]
+) -> None:
     points: list[tuple[str, float, int]] = []
     for curve, every in (("train", TRAIN_EVERY), ("val", VAL_EVERY)):
         steps = np.arange(every, STEPS + 1, every)
@@ -134,7 +144,7 @@ def _log_curves(client: MlflowClient, run_id: str, arm: str, slopes: Mapping[str
                 (f"{curve}/{modality}/loss", float(value), int(step))
                 for step, value in zip(steps, values, strict=True)
             ]
-    if arm.startswith("moe"):
+    if has_experts(arm):
         points.append(("train/unrouted/text", 0.1, STEPS))
     metrics = [Metric(key, value, 0, step) for key, value, step in points]
     for start in range(0, len(metrics), 1000):
@@ -144,7 +154,7 @@ def _log_curves(client: MlflowClient, run_id: str, arm: str, slopes: Mapping[str
 def _log_evaluation(
     client: MlflowClient, run_id: str, arm: str, seed: int, prompts: Sequence[str]
 ) -> None:
-    captions = not arm.startswith("moe")
+    captions = not has_experts(arm)
     with TemporaryDirectory() as folder:
         (Path(folder) / "samples").mkdir()
         samples = []
@@ -161,20 +171,9 @@ def _log_evaluation(
                     "references": [prompt, f"there is {prompt}"],
                 }
             )
-        content = {"metrics": _metrics(captions, seed), "samples": samples}
+        content = {**evaluation(arm, seed), "samples": samples}
         (Path(folder) / "evaluation.json").write_text(json.dumps(content))
         client.log_artifacts(run_id, folder)
-
-
-def _metrics(captions: bool, seed: int) -> list[dict[str, Any]]:
-    clip = {"name": "CLIP score", "value": 0.30 + 0.02 * seed, "low": 0.28, "high": 0.33, "n": 256}
-    clip |= {"extractor": "scenes-clip", "ceiling": 0.41, "floor": 0.05}
-    clip |= {"note": "retrieval top-1 of this extractor on held-out scenes: 0.91"}
-    cider: dict[str, Any] = {"name": "CIDEr", "value": None, "low": None, "high": None, "n": 0}
-    cider |= {"extractor": "pycocoevalcap", "ceiling": 9.0, "floor": 0.4, "note": NO_CAPTION}
-    if captions:
-        cider |= {"value": 5.5, "low": 5.0, "high": 6.0, "n": 128, "note": ""}
-    return [clip, cider]
 
 
 def _png(place: int, shade: int) -> bytes:

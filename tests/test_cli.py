@@ -52,6 +52,7 @@ def test_a_wrong_setting_is_one_line(
         ["sync", "nowhere"],
         ["generate", "nowhere.ckpt", "--caption", "a fish"],
         ["evaluate", "nowhere.ckpt"],
+        ["fit-router", "nowhere.ckpt"],
         ["count", "nowhere.yaml"],
     ],
 )
@@ -72,7 +73,7 @@ def test_a_file_that_is_no_mapping_is_refused(
 
 
 @pytest.mark.parametrize(
-    "command", ["study", "report", "sync", "arms", "count", "generate", "evaluate"]
+    "command", ["study", "report", "sync", "arms", "count", "generate", "evaluate", "fit-router"]
 )
 def test_help_everywhere(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:

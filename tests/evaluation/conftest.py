@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from synthetic_study import PROMPTS, write_synthetic_study
 
+from evaluation.report import build_report
 from evaluation.store import read_study
 from evaluation.study_record import StudyRecord
-from tests.synthetic_study import PROMPTS, write_synthetic_study
 
 HOSTILE = "<script>alert('x')</script> costs $5 & $6 | `code`"
 
@@ -32,3 +33,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture(scope="session")
 def study(store: Store) -> StudyRecord:
     return read_study(store.uri, "synthetic")
+
+
+@pytest.fixture(scope="session")
+def built(store: Store) -> Path:
+    """The folder of the study's report."""
+    build_report(store.uri, "synthetic", store.folder)
+    return store.folder
