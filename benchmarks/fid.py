@@ -137,13 +137,13 @@ def _one(side: str, what: str, folder: str, network: str) -> dict[str, Any]:
 
 
 def _ours(what: str, made: Path, real: Path, network: str) -> Any:
-    from evaluation import evaluators
-    from evaluation.extractors import FeatureExtractor, inception
-    from evaluation.feature_file import FeatureFile
-    from evaluation.fid import frechet_distance_and_draws, gaussian_of_features
-    from evaluation.file_scores import encode_folder
-    from evaluation.picture_folder import PictureFolder
-    from evaluation.suite import Evaluators
+    from evaluation.files.picture_folder import PictureFolder
+    from evaluation.files.scores import encode_folder
+    from evaluation.metrics import evaluators
+    from evaluation.metrics.extractors import FeatureExtractor, inception
+    from evaluation.metrics.feature_file import FeatureFile
+    from evaluation.metrics.fid import frechet_distance_and_draws, gaussian_of_features
+    from evaluation.metrics.suite import Evaluators
     from mot_lab.cli import main as mot_lab
 
     if network == "fixed":

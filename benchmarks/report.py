@@ -22,7 +22,7 @@ from mlflow.store.tracking.dbmodels.models import SqlMetric
 from sqlalchemy import create_engine, insert
 from synthetic_study import loss, write_synthetic_study
 
-from evaluation.report import build_report
+from evaluation.report.build import build_report
 from mot_lab.environment import environment
 
 STEPS, VAL_EVERY = 20_000, 50

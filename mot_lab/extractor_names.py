@@ -27,7 +27,7 @@ class ExtractorName:
 
 
 def parse_extractor(name: str) -> ExtractorName:
-    """Read a name of ``evaluation.extractors``.
+    """Read a name of ``evaluation.metrics.extractors``.
 
     Raises:
         ValueError: no such network; or a model of open_clip without weights.

@@ -23,13 +23,13 @@ from pathlib import Path
 import pandas as pd
 from IPython.display import display
 
-from evaluation.matching_plots import step_matching
-from evaluation.plots import loss_curves
-from evaluation.report_blocks import Table
-from evaluation.report_numbers import report_numbers
-from evaluation.report_tables import arms_table, captions_table, matching_table, metrics_table
-from evaluation.sample_plots import generated_pictures, metrics_figure
-from evaluation.store import read_study
+from evaluation.figures.losses import loss_curves
+from evaluation.figures.matching import step_matching
+from evaluation.figures.samples import generated_pictures, metrics_figure
+from evaluation.numbers.study import report_numbers
+from evaluation.report.blocks import Table
+from evaluation.report.tables import arms_table, captions_table, matching_table, metrics_table
+from evaluation.store.read import read_study
 
 root = next(up for up in [Path.cwd(), *Path.cwd().parents] if (up / "notebooks").is_dir())
 folder = root / os.environ.get("MOT_LAB_STUDY", "runs/transfusion")

@@ -7,7 +7,7 @@ from PIL import Image
 from torch import nn
 
 from benchmarks.fixed_network import FixedNetwork, encoder
-from evaluation.extractors import FeatureExtractor
+from evaluation.metrics.extractors import FeatureExtractor
 
 
 def blobs(count: int, seed: int, size: int = 16, tint: int = 0) -> np.ndarray:

@@ -23,9 +23,9 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from evaluation.report import build_report
-from evaluation.store import read_study
-from evaluation.trained_runs import evaluate_run, prepare_evaluators
+from evaluation.report.build import build_report
+from evaluation.store.read import read_study
+from evaluation.trained.runs import evaluate_run, prepare_evaluators
 from mot_lab.config import StudyConfig, from_dict
 from mot_lab.runtime.study_sending import send_study
 from mot_lab.study import Study

@@ -9,9 +9,9 @@ import pytest
 import torch
 import yaml
 
-from evaluation.report import build_report
-from evaluation.store import read_study
-from evaluation.trained_runs import evaluate_run, prepare_evaluators
+from evaluation.report.build import build_report
+from evaluation.store.read import read_study
+from evaluation.trained.runs import evaluate_run, prepare_evaluators
 from mot_lab.cli import main
 from mot_lab.config import StudyConfig
 from mot_lab.data.datamodule import MultimodalDataModule

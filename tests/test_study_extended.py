@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from evaluation.report_numbers import report_numbers
-from evaluation.store import read_study
+from evaluation.numbers.study import report_numbers
+from evaluation.store.read import read_study
 from mot_lab.cli import main
 from mot_lab.runtime.mlflow_store import default_tracking_uri
 
@@ -92,7 +92,7 @@ def quick() -> Iterator[None]:
     """No worker processes and no figures."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mot_lab.study.worker_pool", lambda processes: _Here())
-        patch.setattr("evaluation.report.build_report", _numbers_alone)
+        patch.setattr("evaluation.report.build.build_report", _numbers_alone)
         yield
 
 

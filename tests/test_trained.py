@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from evaluation.held_out import held_out_losses
-from evaluation.trained_runs import evaluate_run
+from evaluation.trained.held_out import held_out_losses
+from evaluation.trained.runs import evaluate_run
 from mot_lab.causal_router import RouterConfig, load_router, router_path, weights_digest
 from mot_lab.cli import main
 from mot_lab.config import StudyConfig

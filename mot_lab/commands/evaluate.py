@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mot_lab.commands import Commands, command
 
 if TYPE_CHECKING:
-    from evaluation.file_scores import FileScores
+    from evaluation.files.scores import FileScores
     from evaluation.metric import Metric
 
 IMAGES, STEPS = 256, 50
@@ -42,7 +42,7 @@ def add(commands: Commands) -> None:
         "--extractor",
         action="append",
         metavar="NAME",
-        help="as evaluation.extractors in a study (pictures from files: inception)",
+        help="as evaluation.metrics.extractors in a study (pictures from files: inception)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--out", type=Path, help="folder for evaluation.json and samples/")
@@ -97,8 +97,8 @@ def _refuse(options: argparse.Namespace, beside: str, *names: str) -> None:
 def _score_files(options: argparse.Namespace) -> "FileScores":
     import torch
 
-    from evaluation.evaluators import load_evaluators
-    from evaluation.file_scores import score_caption_results, score_pictures
+    from evaluation.files.scores import score_caption_results, score_pictures
+    from evaluation.metrics.evaluators import load_evaluators
     from mot_lab.config import EvaluationConfig
 
     if options.generated.is_file():
@@ -110,7 +110,7 @@ def _score_files(options: argparse.Namespace) -> "FileScores":
 
 
 def _score_checkpoint(options: argparse.Namespace) -> None:
-    from evaluation.trained_runs import evaluate_checkpoint
+    from evaluation.trained.runs import evaluate_checkpoint
     from mot_lab.config import EvaluationConfig
 
     images = IMAGES if options.images is None else options.images

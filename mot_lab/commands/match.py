@@ -26,8 +26,8 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from evaluation.curve_runs import read_measured
-    from evaluation.file_matching import axis_summary, curve_summary, match_measured, uneven_ends
+    from evaluation.matching.curve_runs import read_measured
+    from evaluation.matching.files import axis_summary, curve_summary, match_measured, uneven_ends
 
     baselines, arms = (
         [read_measured(named, options.metric, options.tracking_uri) for named in several]

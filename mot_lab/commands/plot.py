@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from evaluation.figures import FIGURES, View, draw_figure, find_figure
+from evaluation.figures.registry import FIGURES, View, draw_figure, find_figure
 from mot_lab.commands import Commands, add_tracking_uri, command
 
 SUFFIXES = (".png", ".svg", ".pdf")
@@ -38,8 +38,8 @@ def _run(options: argparse.Namespace) -> None:
     view = View(options.modality, options.curve, options.axis)
     find_figure(options.figure, view)  # before the store is read, which takes a while
 
-    from evaluation.plot_style import save_figure
-    from evaluation.store import read_study
+    from evaluation.figures.style import save_figure
+    from evaluation.store.read import read_study
     from mot_lab.runtime.mlflow_store import default_tracking_uri
 
     uri = options.tracking_uri or default_tracking_uri(options.study)

@@ -21,9 +21,9 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from evaluation.report import build_report
-    from evaluation.report_pair import build_pair_report
-    from evaluation.store import read_study
+    from evaluation.report.build import build_report
+    from evaluation.report.pair import build_pair_report
+    from evaluation.store.read import read_study
     from mot_lab.runtime.mlflow_store import default_tracking_uri
 
     first, *others = options.studies

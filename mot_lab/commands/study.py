@@ -23,8 +23,8 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from evaluation.report import build_report
-    from evaluation.trained_runs import evaluate_run, prepare_evaluators
+    from evaluation.report.build import build_report
+    from evaluation.trained.runs import evaluate_run, prepare_evaluators
     from mot_lab.config import load_study
     from mot_lab.study import Study
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from synthetic_study import PROMPTS, write_synthetic_study
 
-from evaluation.report import build_report
-from evaluation.store import read_study
-from evaluation.study_record import StudyRecord
+from evaluation.report.build import build_report
+from evaluation.store.read import read_study
+from evaluation.store.study_record import StudyRecord
 
 HOSTILE = "<script>alert('x')</script> costs $5 & $6 | `code`"
 

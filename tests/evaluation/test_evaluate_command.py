@@ -7,9 +7,10 @@ import pytest
 from picture_files import blobs, fixed_extractor, save_all
 from PIL import Image
 
-from evaluation import caption_metrics, evaluators, trained_runs
 from evaluation.metric import Metric
-from evaluation.suite import Evaluators
+from evaluation.metrics import caption_metrics, evaluators
+from evaluation.metrics.suite import Evaluators
+from evaluation.trained import runs as trained_runs
 from mot_lab.cli import main
 
 

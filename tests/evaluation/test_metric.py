@@ -8,7 +8,7 @@ import pytest
 
 from evaluation.bootstrap import mean_draws, percentile_interval
 from evaluation.metric import Metric, not_available
-from evaluation.shuffle import derangement
+from evaluation.metrics.shuffle import derangement
 
 
 @pytest.mark.parametrize(

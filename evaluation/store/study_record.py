@@ -1,0 +1,99 @@
+"""What is known of a finished study: plain typed records, filled by ``evaluation.store.read``."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from evaluation.curve import Curve
+from evaluation.metric import Metric
+from mot_lab.counting import ArmCost
+
+CURVES = ("train", "val")
+
+
+@dataclass(frozen=True)
+class ArmFacts(ArmCost):
+    """What an arm costs from its structure, and its seconds on the machine of the study."""
+
+    seconds_per_step: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One held-out scene: its prompt, the picture made for it, and the caption made of it.
+
+    Pictures are PNG files as bytes; ``None`` where the arm did not make one.
+    """
+
+    prompt: str
+    generated: bytes | None
+    reference: bytes | None
+    caption: str | None
+    references: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One arm with one seed; ``curves`` and ``dropped`` by (modality, "train" or "val").
+
+    ``routing`` and ``causality`` are those of ``evaluation.json``: losses under training and
+    causal routing, the router and its experts (None for arms without experts); and what the probe
+    found that changes the future and compares the past. Runs of earlier versions lack both.
+    """
+
+    run_id: str
+    arm: str
+    seed: int
+    curves: Mapping[tuple[str, str], Curve]
+    dropped: Mapping[tuple[str, str], int]  # points that were not finite and were left out
+    metrics: tuple[Metric, ...]
+    samples: tuple[Sample, ...]
+    sees_other_tokens: bool  # its loss is under expert-choice routing, which reads later tokens
+    routing: Mapping[str, Any] | None = None
+    causality: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """A finished study: every arm with every seed, in the order of ``study.json``.
+
+    ``fairness`` is that of ``study.json``: the checks that ran before the study started. None in
+    studies of earlier versions.
+    """
+
+    run_id: str
+    name: str
+    setting: str
+    baseline: str
+    seeds: tuple[int, ...]
+    modalities: tuple[str, ...]
+    arms: Mapping[str, ArmFacts]
+    runs: tuple[RunRecord, ...]
+    steps: int
+    warmup_steps: int
+    tokens_per_step: Mapping[str, float]
+    tokenizers: Mapping[str, Any]
+    evaluators: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    config: str
+    notes: tuple[str, ...] = field(default=())
+    fairness: Mapping[str, Any] | None = None
+
+    def of_arm(self, arm: str) -> list[RunRecord]:
+        """The arm's runs, in the order of the study's seeds; ValueError for an unknown arm."""
+        if arm not in self.arms:
+            raise ValueError(f"study {self.name!r} has no arm {arm!r}; it has {list(self.arms)}")
+        return [run for run in self.runs if run.arm == arm]
+
+    def curves(self, arm: str, modality: str, curve: str) -> list[Curve]:
+        """One loss curve per seed; ``curve`` is "train" or "val"."""
+        if modality not in self.modalities or curve not in CURVES:
+            raise ValueError(
+                f"study {self.name!r} has no {curve!r} loss of {modality!r}; "
+                f"it has {CURVES} of {self.modalities}"
+            )
+        return [run.curves[modality, curve] for run in self.of_arm(arm)]
+
+    def sees_other_tokens(self, arm: str) -> bool:
+        """Whether the arm's losses are under a routing that reads other (also later) tokens."""
+        return any(run.sees_other_tokens for run in self.of_arm(arm))
