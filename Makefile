@@ -35,8 +35,11 @@ format: $(READY)  ## mend what the linter can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY)  ## step time of every arm, interleaved
+bench: $(READY)  ## step time of the arms, FID, reports, tracking: benchmarks/results
 	$(BIN)/python -m benchmarks.step_time
+	$(BIN)/python -m benchmarks.fid
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.report
+	$(BIN)/python -m benchmarks.tracking experiments/results/transfusion/report.json
 
 browser:  ## install Chromium, for the test of MLflow's pages
 	@if command -v chromium chromium-browser google-chrome chrome >/dev/null; then \

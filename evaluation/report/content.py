@@ -53,8 +53,10 @@ MATCHING_TEXT = (
     "Both curves are made monotone by isotonic regression; n_a(n) is the step at which the arm "
     "first reaches the baseline's loss at step n. The slope is fitted by least squares through "
     "the origin to n_a over n, past the warm-up; the end ratio is n_a(N)/N at the baseline's last "
-    "step N. Below one the arm needs less than the baseline. FLOP matching multiplies by the ratio "
-    "of FLOPs per step, time matching by the ratio of measured seconds per step."
+    "step N. Below one the arm needs less than the baseline. Where the arm falls short, the slope "
+    "covers only losses that its run is long enough for: near its end noise decides which it "
+    "touches, always in its favour. FLOP matching multiplies by the ratio of FLOPs per step, time "
+    "matching by the ratio of measured seconds per step."
 )
 NO_SAMPLES = "No samples were generated in this study."
 GENERATED = Picture(
@@ -99,16 +101,16 @@ def _matching(numbers: Numbers) -> list[Block]:
             f"at step m the loss that {numbers['baseline']} had at step n, so points under the "
             "diagonal are an arm that learns faster.",
             "Points of every seed past the warm-up are evenly thinned out, and the line has the "
-            "mean slope over seeds with its interval as a band; steps whose loss the arm never "
-            "reached have no point and are counted in the table.",
+            "mean slope over seeds with its interval as a band. The slope does not cover hollow "
+            "points; steps whose loss the arm never reached have none; the table counts them.",
         )
         for modality in numbers["modalities"]
     ]
     how = Text(
         f"Intervals are {numbers['method']['confidence_percent']}%: over seeds, of the mean slope "
         "had other seeds been trained (paired by seed, none with one seed); over points, of the "
-        "mean slope had the curves of these seeds been evaluated at other noise (bootstrap over "
-        "blocks of points)."
+        "mean slope had the curves of these seeds had other noise (their residuals, redrawn as an "
+        "autoregressive process)."
     )
     return [Text(MATCHING_TEXT), how, *figures, matching_table(numbers)]
 
@@ -122,7 +124,7 @@ def _metrics(numbers: Numbers) -> list[Block]:
         "Read each marker by where it lies between the dashed line, what real held-out samples "
         "get, and the dotted one, what captions that belong to other pictures get.",
         "Markers are means over seeds with intervals (over seeds, or over samples where there is "
-        "one seed); the network or checker that measured and its n stand under each title.",
+        "one seed); the network or checker that measured and its n stand below.",
     )
     how = Text(
         f"Values are means over seeds. Intervals are {numbers['method']['confidence_percent']}%: "
