@@ -37,3 +37,8 @@ def show(cell: Cell) -> str:
 def marked(numbers: Numbers, arm: str) -> str:
     """The arm's name, marked where its loss is under a routing that sees other tokens."""
     return f"{arm} {LEAK_MARK}" if numbers["arms"][arm]["loss_sees_other_tokens"] else arm
+
+
+def under_training_routing(row: Mapping[str, Any]) -> bool:
+    """Whether a metric's row is of experts that see other tokens: no other arm has such rows."""
+    return row["name"].endswith("training routing")

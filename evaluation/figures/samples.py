@@ -15,6 +15,7 @@ from evaluation.figures.intervals import Estimate, fitted_limits
 from evaluation.figures.style import ArmStyle, arm_styles, drawing
 from evaluation.numbers.study import first_seed_samples
 from evaluation.store.study_record import StudyRecord
+from evaluation.wording import under_training_routing
 
 COLUMNS = 3
 PROMPTS = 8
@@ -24,12 +25,15 @@ LONG = 14  # letters of an arm's name that need a smaller title
 def metrics_figure(numbers: Mapping[str, Any]) -> Figure:
     """Every metric of every arm, with its ceiling and floor, from the content of report.json.
 
+    Those under training routing stand beside their causal ones in a table, not here.
+
     Raises:
         ValueError: the study has no metrics.
     """
     panels: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in numbers["metrics"]:
-        panels.setdefault((row["name"], row["extractor"]), []).append(row)
+        if not under_training_routing(row):
+            panels.setdefault((row["name"], row["extractor"]), []).append(row)
     if not panels:
         raise ValueError(f"study {numbers['study']!r} has no metrics to draw")
     arms = list(numbers["arms"])

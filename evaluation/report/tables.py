@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from evaluation.report.blocks import Table
-from evaluation.wording import LEAK_MARK, LEAK_NOTE, Cell, Numbers, marked, show
+from evaluation.wording import (
+    LEAK_MARK,
+    LEAK_NOTE,
+    Cell,
+    Numbers,
+    marked,
+    show,
+    under_training_routing,
+)
 
 
 def arms_table(numbers: Numbers) -> Table:
@@ -159,7 +167,7 @@ def _by_metric(numbers: Numbers) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def _marked_metric(row: Mapping[str, Any]) -> str:
-    return f"{row['arm']} {LEAK_MARK}" if row["name"].endswith("training routing") else row["arm"]
+    return f"{row['arm']} {LEAK_MARK}" if under_training_routing(row) else row["arm"]
 
 
 def _caption(caption: str | None) -> str:
