@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from tiny_studies import TINY_SCENES
 
 from mot_lab.config import StudyConfig
 from mot_lab.counting import ArmCost, arm_cost
@@ -29,17 +30,7 @@ SETTINGS: dict[str, Any] = {
     "name": "fair",
     "arms": ["dense", "moe_4x", "mot"],
     "seeds": [0, 1],
-    "data": {
-        "scenes": {"emojis": 8, "unseen_concepts": 2, "canvas": 8},
-        "text": {"vocab_size": 300},
-        "image": {"kind": "pixels"},
-        "patch": 4,
-        "train_scenes": 64,
-        "eval_scenes": 16,
-        "row_length": 64,
-        "rows": 4,
-        "val_rows": 8,
-    },
+    "data": TINY_SCENES,
     "model": {
         "backbone": {"width": 16, "layers": 2, "heads": 2, "feed_forward_multiple": 16},
         "optimizer": {"lr": 1e-3, "final_lr": 1e-4, "warmup_steps": 2},

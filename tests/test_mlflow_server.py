@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 import yaml
 from mlflow import MlflowClient
+from tiny_studies import FEW_SCENES
 
 from evaluation.report.build import build_report
 from evaluation.store.read import read_study
@@ -34,14 +35,7 @@ SETTINGS = {
     "name": "tracked",
     "arms": ["dense", "mot"],
     "seeds": [0, 1],
-    "data": {
-        "train_scenes": 64,
-        "eval_scenes": 32,
-        "image": {"kind": "pixels"},
-        "patch": 8,
-        "rows": 2,
-        "val_rows": 2,
-    },
+    "data": {**FEW_SCENES, "val_rows": 2},
     "model": {
         "backbone": {"width": 16, "layers": 1, "heads": 2, "feed_forward_multiple": 16},
         "optimizer": {"lr": 1e-3, "final_lr": 1e-4, "warmup_steps": 2},

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from tiny_studies import FEW_SCENES
 
 from evaluation.report.build import build_report
 from evaluation.store.read import read_study
@@ -24,14 +25,7 @@ SETTINGS = {
     "name": "tiny",
     "arms": ["dense", "moe_4x", "mot"],
     "seeds": [0, 1],
-    "data": {
-        "train_scenes": 64,
-        "eval_scenes": 32,
-        "image": {"kind": "pixels"},
-        "patch": 8,
-        "rows": 2,
-        "val_rows": 4,
-    },
+    "data": FEW_SCENES,
     "model": {
         "backbone": {"width": 16, "layers": 2, "heads": 2, "feed_forward_multiple": 16},
         "optimizer": {"lr": 1e-3, "final_lr": 1e-4, "warmup_steps": 2},

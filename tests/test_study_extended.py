@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tiny_studies import TINY_SCENES
 
 from evaluation.numbers.study import report_numbers
 from evaluation.store.read import read_study
@@ -19,17 +20,7 @@ SETTINGS: dict[str, Any] = {
     "arms": ["dense", "mot"],
     "seeds": [0],
     "parallel_runs": 2,
-    "data": {
-        "scenes": {"emojis": 8, "unseen_concepts": 2, "canvas": 8},
-        "text": {"vocab_size": 300},
-        "image": {"kind": "pixels"},
-        "patch": 4,
-        "train_scenes": 64,
-        "eval_scenes": 16,
-        "row_length": 64,
-        "rows": 4,
-        "val_rows": 8,
-    },
+    "data": TINY_SCENES,
     "model": {
         "backbone": {"width": 16, "layers": 1, "heads": 2, "feed_forward_multiple": 16},
         "optimizer": {"lr": 1e-3, "final_lr": 1e-4, "warmup_steps": 1},

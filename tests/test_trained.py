@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_studies import FEW_SCENES
 
 from evaluation.trained.held_out import held_out_losses
 from evaluation.trained.runs import evaluate_run
@@ -21,14 +22,7 @@ from mot_lab.training import Run, runs_of, train
 SETTINGS = {
     "name": "one",
     "arms": ["dense", "mot_text_moe_4x"],
-    "data": {
-        "train_scenes": 64,
-        "eval_scenes": 32,
-        "image": {"kind": "pixels"},
-        "patch": 8,
-        "rows": 2,
-        "val_rows": 4,
-    },
+    "data": FEW_SCENES,
     "model": {
         "backbone": {"width": 16, "layers": 2, "heads": 2, "feed_forward_multiple": 16},
         "optimizer": {"lr": 1e-3, "final_lr": 1e-4, "warmup_steps": 2},
