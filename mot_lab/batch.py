@@ -1,6 +1,6 @@
 """MultimodalBatch: the one contract between data and model.
 
-Shapes: B rows, S positions, L text targets, N images, P patches per image, C x H x W latents.
+Shapes: B rows, S positions, L targets, N denoised images, P patches per image, C x H x W latents.
 """
 
 import hashlib
@@ -17,19 +17,21 @@ class MultimodalBatch:
     """Rows of packed documents, with everything that is random in a training step.
 
     Attributes:
-        token_BS: int64 token ids; 0 where a position holds an image patch or padding.
+        token_BS: int64 ids in the joint vocabulary; 0 where a position holds a patch or padding.
         modality_BS: int64 ids of the input tokens' modalities (they select the towers), -1 padding.
         document_BS: int64 document ids, unique in a row, -1 padding.
         position_BS: int64 positions inside the document.
         image_BS: int64 image ids, unique in a row, at patches that are denoised; -1 elsewhere.
         target_place_L: int64 flat places ``b * S + s`` whose next token is predicted.
         target_L: int64 the tokens predicted there.
+        target_modality_L: int64 their modalities: in whose loss each prediction counts.
         patch_place_M: int64 flat places of all image patches, image by image (M = N * P).
         latents_NCHW: float32 clean image latents.
         noise_NCHW: float32 the noise of this step.
         time_N: float32 noise level of each image, uniform over
             {0, 1/1000, .., 999/1000}.
         counts: real tokens per modality (host ints).
+        target_counts: targets per modality (host ints).
         step: the step this batch belongs to.
 
     Raises:
@@ -43,11 +45,13 @@ class MultimodalBatch:
     image_BS: Tensor
     target_place_L: Tensor
     target_L: Tensor
+    target_modality_L: Tensor
     patch_place_M: Tensor
     latents_NCHW: Tensor
     noise_NCHW: Tensor
     time_N: Tensor
     counts: dict[str, int]
+    target_counts: dict[str, int]
     step: int = 0
 
     def __post_init__(self) -> None:
@@ -58,6 +62,13 @@ class MultimodalBatch:
         if self.target_place_L.shape != self.target_L.shape:
             raise ValueError(
                 f"{self.target_place_L.numel()} target places, {self.target_L.numel()} targets"
+            )
+        if self.target_modality_L.shape != self.target_L.shape or (
+            sum(self.target_counts.values()) != self.target_L.numel()
+        ):
+            raise ValueError(
+                f"target counts {self.target_counts} and {self.target_modality_L.numel()} "
+                f"modalities for {self.target_L.numel()} targets"
             )
         if self.noise_NCHW.shape != self.latents_NCHW.shape:
             raise ValueError(
@@ -74,7 +85,7 @@ class MultimodalBatch:
 
     @property
     def num_images(self) -> int:
-        """Number N of images."""
+        """Number N of images that are denoised."""
         return self.latents_NCHW.shape[0]
 
     @property

@@ -27,14 +27,14 @@ class Workload:
         tokens: real tokens per modality.
         pairs: query-key pairs that the mask lets through, by modality of the query.
         full_pairs: pairs if every query attended to its whole row.
-        predictions: positions with a text target.
+        predictions: tokens predicted, by their modality.
         images: images denoised.
     """
 
     tokens: Mapping[str, float]
     pairs: Mapping[str, float]
     full_pairs: Mapping[str, float]
-    predictions: float
+    predictions: Mapping[str, float]
     images: float
 
     @classmethod
@@ -56,7 +56,10 @@ class Workload:
             tokens,
             pairs,
             full_pairs,
-            sum(batch.target_L.numel() for batch in batches) / number,
+            {
+                name: sum(batch.target_counts[name] for batch in batches) / number
+                for name in modalities
+            },
             sum(batch.num_images for batch in batches) / number,
         )
 
@@ -80,8 +83,10 @@ def forward_flops(
         )
         for name in model.transformer.wiring.modalities
     }
-    flops["text"] += model.text.forward_flops(workload.predictions)
-    flops["image"] += model.image.codec.forward_flops(workload.images)
+    for name, predictions in workload.predictions.items():
+        flops[name] += model.autoregressive.forward_flops(predictions)
+    if model.diffusion is not None and model.diffused is not None:
+        flops[model.diffused] += model.diffusion.codec.forward_flops(workload.images)
     return flops
 
 

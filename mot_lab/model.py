@@ -1,7 +1,7 @@
 """The network: tokens and latents in, logits and denoising predictions out. No training here.
 
-Shapes: B rows, S positions, T tokens in grouped order, D width, L text targets, N images,
-P patches per image, V vocabulary, C x H x W latents.
+Shapes: B rows, S positions, T tokens in grouped order, D width, L targets, N images,
+P patches per image, V joint vocabulary, C x H x W latents.
 """
 
 from dataclasses import dataclass
@@ -19,19 +19,22 @@ from mot_lab.heads.diffusion import DiffusionConfig, DiffusionHead
 
 @dataclass(frozen=True)
 class Output:
-    """What the network says of a batch: logits [L, V], denoising prediction [N, C, H, W]."""
+    """What the network says of a batch: logits [L, V] and, where images are denoised, their
+    prediction [N, C, H, W].
+    """
 
     logits_LV: Tensor
-    prediction_NCHW: Tensor
+    prediction_NCHW: Tensor | None
 
 
 class MultimodalModel(nn.Module):
-    """Both heads around one backbone.
+    """The heads around one backbone: next-token prediction for every discrete modality, denoising
+    where the data has latents.
 
     Args:
         backbone: size and switches of the transformer.
         wiring: the arm.
-        diffusion: of the image head.
+        diffusion: of the diffusion head.
         data: vocabulary, latents and patches, agreed with the data.
     """
 
@@ -44,8 +47,11 @@ class MultimodalModel(nn.Module):
     ) -> None:
         super().__init__()
         self.transformer = Transformer(backbone, wiring)
-        self.text = AutoregressiveHead(data.vocab_size, backbone.width)
-        self.image = DiffusionHead(diffusion, data.latent_shape, data.patch, backbone.width)
+        self.autoregressive = AutoregressiveHead(data.vocab_size, backbone.width)
+        self.diffused = data.diffused
+        self.diffusion: DiffusionHead | None = None
+        if (latents := data.latents) is not None:
+            self.diffusion = DiffusionHead(diffusion, latents.shape, latents.patch, backbone.width)
 
     def groups(self, batch: MultimodalBatch) -> TokenGroups:
         """The batch's tokens grouped by the arm's towers."""
@@ -53,40 +59,53 @@ class MultimodalModel(nn.Module):
 
     def forward(self, batch: MultimodalBatch) -> Output:
         """Predict the next tokens and the noise of the images."""
-        noised_NCHW = self.image.add_noise(batch.latents_NCHW, batch.noise_NCHW, batch.time_N)
-        hidden_TD, groups, kept = self.hidden(batch, noised_NCHW)
+        hidden_TD, groups, kept = self.hidden(batch, self._noised(batch))
         hidden_LD = hidden_TD[groups.places(batch.target_place_L)]
-        prediction_NCHW = self._decode(hidden_TD, groups, kept, batch)
-        return Output(self.text.logits(hidden_LD), prediction_NCHW)
+        prediction_NCHW = None
+        if self.diffusion is not None:
+            prediction_NCHW = self._decode(self.diffusion, hidden_TD, groups, kept, batch)
+        return Output(self.autoregressive.logits(hidden_LD), prediction_NCHW)
 
     def denoise(self, batch: MultimodalBatch, noised_NCHW: Tensor) -> Tensor:
         """The prediction [N, C, H, W] for given noised latents at the batch's noise levels."""
+        assert self.diffusion is not None, "nothing is denoised in this setting"
         hidden_TD, groups, kept = self.hidden(batch, noised_NCHW)
-        return self._decode(hidden_TD, groups, kept, batch)
+        return self._decode(self.diffusion, hidden_TD, groups, kept, batch)
 
     def logits_at(self, batch: MultimodalBatch, place_K: Tensor) -> Tensor:
         """Next-token logits [K, V] at flat places, the batch's images read as they are."""
         hidden_TD, groups, _ = self.hidden(batch, batch.latents_NCHW)
-        return self.text.logits(hidden_TD[groups.places(place_K)])
+        return self.autoregressive.logits(hidden_TD[groups.places(place_K)])
 
     def hidden(
         self, batch: MultimodalBatch, noised_NCHW: Tensor
     ) -> tuple[Tensor, TokenGroups, Tensor | None]:
         """Final hidden states [T, D] in grouped order, the groups, and what the codec kept."""
-        x_ND = self.text.embed(batch.token_BS.flatten())
-        patches_NPD, kept = self.image.codec.encode(noised_NCHW, batch.time_N)
-        patches_MD = patches_NPD.reshape(-1, x_ND.shape[-1])
-        x_ND = x_ND.index_copy(0, batch.patch_place_M, patches_MD.to(x_ND.dtype))
+        x_ND = self.autoregressive.embed(batch.token_BS.flatten())
+        kept = None
+        if self.diffusion is not None:
+            patches_NPD, kept = self.diffusion.codec.encode(noised_NCHW, batch.time_N)
+            patches_MD = patches_NPD.reshape(-1, x_ND.shape[-1])
+            x_ND = x_ND.index_copy(0, batch.patch_place_M, patches_MD.to(x_ND.dtype))
         groups = self.groups(batch)
         context = self.transformer.context(
             groups, batch.document_BS, batch.image_BS, batch.position_BS
         )
         return self.transformer(groups.group(x_ND), groups, context), groups, kept
 
+    def _noised(self, batch: MultimodalBatch) -> Tensor:
+        if self.diffusion is None:
+            return batch.latents_NCHW
+        return self.diffusion.add_noise(batch.latents_NCHW, batch.noise_NCHW, batch.time_N)
+
+    @staticmethod
     def _decode(
-        self, hidden_TD: Tensor, groups: TokenGroups, kept: Tensor | None, batch: MultimodalBatch
+        head: DiffusionHead,
+        hidden_TD: Tensor,
+        groups: TokenGroups,
+        kept: Tensor | None,
+        batch: MultimodalBatch,
     ) -> Tensor:
         hidden_MD = hidden_TD[groups.places(batch.patch_place_M)]
-        tokens = self.image.codec.tokens
-        hidden_NPD = hidden_MD.view(batch.num_images, tokens, hidden_MD.shape[-1])
-        return self.image.codec.decode(hidden_NPD, batch.time_N, kept)
+        hidden_NPD = hidden_MD.view(batch.num_images, head.codec.tokens, hidden_MD.shape[-1])
+        return head.codec.decode(hidden_NPD, batch.time_N, kept)

@@ -30,7 +30,7 @@ class ModelConfig:
 
     Attributes:
         backbone, diffusion, optimizer: the parts.
-        z_loss: weight of Chameleon's z-loss on the text logits, 0 = none (Transfusion).
+        z_loss: weight of Chameleon's z-loss on the logits (1e-5 there), 0 = none (Transfusion).
         compile: ``torch.compile`` the network in place.
     """
 
@@ -71,37 +71,48 @@ class MultimodalModule(L.LightningModule):
             raise RuntimeError(f"step {batch_idx} was given the batch of step {batch.step}")
         losses = self.losses(batch)
         self.log("train/total/loss", losses.total.detach())
-        if losses.text_count:
-            self.log("train/text/loss", losses.text.detach())
-            self.log("train/text/perplexity", losses.text.detach().exp())
-        if losses.image_count:
-            self.log("train/image/loss", losses.image.detach())
+        for modality, count in losses.counts.items():
+            if not count:
+                self._forget(modality)
+                continue
+            mean = losses.mean(modality).detach()
+            self.log(f"train/{modality}/loss", mean)
+            if modality != self.net.diffused:
+                self.log(f"train/{modality}/perplexity", mean.exp())
         if self._logs_now:
             self.log_dict(self.unrouted_shares(batch))
         return losses.total
 
+    def _forget(self, modality: str) -> None:
+        """Without this Lightning would log the modality's last values again, in a step that has
+        none of it: it keeps what was logged until an epoch ends.
+        """
+        results = self.trainer._results
+        assert results is not None, "a step is being trained"
+        for name in ("loss", "perplexity", "unrouted"):
+            key = f"train/{name}/{modality}" if name == "unrouted" else f"train/{modality}/{name}"
+            results.pop(f"training_step.{key}", None)
+
     def losses(self, batch: MultimodalBatch) -> Losses:
         """The objective of a batch, under training routing."""
-        return multimodal_losses(self.net(batch), batch, self.net.image, self.config.z_loss)
+        return multimodal_losses(self.net, self.net(batch), batch, self.config.z_loss)
 
     def validation_step(self, batch: MultimodalBatch, batch_idx: int) -> None:
         losses = self.losses(batch)
-        self._add("text", losses.text_sum, losses.text_count)
-        self._add("image", losses.image_sum, losses.image_count)
+        for modality, count in losses.counts.items():
+            total = losses.sums[modality]
+            self._sums[modality] = self._sums.get(modality, torch.zeros_like(total)) + total
+            self._counts[modality] += count
 
     def on_validation_epoch_end(self) -> None:
         for modality, total in self._sums.items():
             if self._counts[modality]:
-                self.log(f"val/{modality}/loss", total / self._counts[modality])
-        if self._counts["text"]:
-            nats = self._sums["text"] / self._counts["text"]
-            self.log("val/text/perplexity", nats.exp())
+                mean = total / self._counts[modality]
+                self.log(f"val/{modality}/loss", mean)
+                if modality != self.net.diffused:
+                    self.log(f"val/{modality}/perplexity", mean.exp())
         self._sums.clear()
         self._counts.clear()
-
-    def _add(self, modality: str, total: Tensor, count: int) -> None:
-        self._sums[modality] = self._sums.get(modality, torch.zeros_like(total)) + total
-        self._counts[modality] += count
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         if self._logs_now:

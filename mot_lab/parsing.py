@@ -3,7 +3,8 @@
 import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar, get_type_hints
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser
 
@@ -46,8 +47,21 @@ def _check_keys(kind: type[Any], values: object, path: str) -> None:
         name = f"{path}.{key}" if path else str(key)
         if key not in known:
             raise ValueError(f"unknown key {name}: {value!r}; there are {', '.join(known)}")
-        if is_dataclass(types[key]):
-            _check_keys(types[key], value, name)
+        _check_inside(types[key], value, name)
+
+
+def _check_inside(kind: Any, value: object, name: str) -> None:
+    """The keys of a setting that is itself made of settings: a dataclass, one or none, or one by
+    name.
+    """
+    if is_dataclass(kind) and isinstance(kind, type):
+        _check_keys(kind, value, name)
+    elif get_origin(kind) is dict and isinstance(value, Mapping):
+        for key, each in value.items():
+            _check_inside(get_args(kind)[1], each, f"{name}.{key}")
+    elif get_origin(kind) is UnionType and value is not None:
+        for part in get_args(kind):
+            _check_inside(part, value, name)
 
 
 def _as_written(error: Exception, where: str) -> str:

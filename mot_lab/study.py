@@ -93,7 +93,7 @@ class Study:
         torch.set_num_threads(threads_each(self.config.parallel_runs))
         self._say("Preparing data, tokenizers and evaluators")
         for split in SPLITS:
-            self.data.prepared.pool(split)
+            self.data.prepared.stream(split)
         evaluators = prepare_evaluators(self.config.evaluation, self.data.prepared)
         require_same_evaluators(self.folder, evaluators)
         costs = self.costs()

@@ -66,6 +66,11 @@ def load_without_router(path: Path, data: PreparedData | None = None) -> Trained
     # Answers have rows of every length: a compiled network would be compiled for each.
     model = replace(from_dict(ModelConfig, settings["config"]), compile=False)
     module = MultimodalModule(model, config.interface(), settings["arm"])
+    if others := module.state_dict().keys() ^ checkpoint["state_dict"].keys():
+        raise ValueError(
+            f"{path} holds other weights than this version's, {sorted(others)[0]} for one: "
+            f"train the run again"
+        )
     module.load_state_dict(checkpoint["state_dict"])
     load_weights(dict(module.named_parameters()), averages_in(checkpoint))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -18,17 +18,21 @@ from mot_lab.backbones.grouping import TokenGroups
 from mot_lab.backbones.transformer import Transformer, TransformerConfig
 from mot_lab.backbones.wiring import Wiring, parse_arm
 from mot_lab.batch import PADDING, MultimodalBatch
-from mot_lab.data.documents import DocumentStream
-from mot_lab.data.interface import DataInterface
-from mot_lab.data.packing import Layout, collate, pack_row
+from mot_lab.data.documents import DocumentStream, Mixture
+from mot_lab.data.interface import Codes, DataInterface, Latents
+from mot_lab.data.packing import Block, Layout, collate, pack_row
 from mot_lab.data.pool import ScenePool
 from mot_lab.heads.diffusion import DiffusionConfig
 from mot_lab.model import MultimodalModel
 
 TWO = ("text", "image")
 THREE = ("text", "image", "speech")
-INTERFACE = DataInterface(TWO, vocab_size=40, latent_shape=(3, 4, 4), patch=2)
-PAD, BOS, EOS, BOI, EOI, FIRST_WORD = range(6)
+INTERFACE = DataInterface(40, {"image": Latents((3, 4, 4), patch=2)})
+CHAMELEON = DataInterface(40, {"image": Codes(12, 4)})
+CHAMELEON_SPEECH = DataInterface(40, {"image": Codes(12, 4), "speech": Codes(7)})
+TRANSFUSION_SPEECH = DataInterface(40, {"image": Latents((3, 4, 4), patch=2), "speech": Codes(7)})
+# A block's begin and end tokens follow those of documents.
+PAD, BOS, EOS, BOI, EOI, BOS_SPEECH, EOS_SPEECH, FIRST_WORD = range(8)
 
 
 def tiny_backbone(**changes: Any) -> TransformerConfig:
@@ -177,34 +181,79 @@ def run_backbone(transformer: Transformer, layout: RandomLayout, x_BSD: Tensor) 
     return groups.restore(y_TD).view(x_BSD.shape)
 
 
+class TinyRecordings:
+    """Recordings of 1 to 6 units with transcripts; every second has a picture."""
+
+    def __init__(self, rng: np.random.Generator, pictures: np.ndarray) -> None:
+        sizes = [int(rng.integers(1, 7)) for _ in pictures]
+        self._units = [rng.integers(0, 7, size).astype(np.int32) for size in sizes]
+        self._texts = [rng.integers(FIRST_WORD, 40, 3).astype(np.int32) for _ in pictures]
+        self._pictures = pictures
+
+    def __len__(self) -> int:
+        return len(self._units)
+
+    def units(self, record: int) -> np.ndarray:
+        return self._units[record]
+
+    def text(self, record: int) -> np.ndarray:
+        return self._texts[record]
+
+    def picture(self, record: int) -> np.ndarray | None:
+        return self._pictures[record] if record % 2 else None
+
+
 def tiny_stream(
     seed: int = 0,
     prose_share: float = 0.2,
     caption_first: float = 0.8,
     interface: DataInterface = INTERFACE,
+    caption_dropout: float = 0.0,
 ) -> DocumentStream:
-    """Six random pictures with two captions of 2 to 5 tokens, and ten passages of 4 to 30."""
+    """Six random pictures with two captions of 2 to 5 tokens, and ten passages of 4 to 30; with
+    speech in the interface, a third of the documents has some.
+    """
     rng = np.random.default_rng(seed)
     scenes = 6
 
     def words(low: int, high: int) -> np.ndarray:
         size = int(rng.integers(low, high + 1))
-        return rng.integers(FIRST_WORD, interface.vocab_size, size).astype(np.int32)
+        return rng.integers(FIRST_WORD, interface.text_vocabulary, size).astype(np.int32)
 
     captions = [words(2, 5) for _ in range(2 * scenes)]
+    image = interface.others["image"]
+    if isinstance(image, Latents):
+        pictures = rng.standard_normal((scenes, *image.shape), np.float32)
+    else:
+        pictures = rng.integers(0, image.size, (scenes, image.length or 0)).astype(np.int32)
     pool = ScenePool(
-        rng.standard_normal((scenes, *interface.latent_shape), np.float32),
+        pictures,
         np.cumsum([0, *map(len, captions)]),
         np.concatenate(captions),
         np.arange(scenes + 1) * 2,
     )
     passages = [words(4, 30) for _ in range(10)]
-    return DocumentStream(pool, passages, prose_share, caption_first)
+    directions = ("text_speech", "speech_text", "image_speech", "speech")
+    mixture = Mixture(prose_share, caption_first, caption_dropout, 1 / 3, directions)
+    spoken = TinyRecordings(rng, pictures) if "speech" in interface.others else None
+    return DocumentStream(pool, passages, mixture, spoken)
 
 
 def tiny_layout(length: int = 24, interface: DataInterface = INTERFACE) -> Layout:
     """How the stream's documents are laid out."""
-    return Layout(length, interface.tokens_per_image, PAD, BOS, EOS, BOI, EOI)
+    blocks = {}
+    for i, (name, part) in enumerate(interface.others.items(), start=1):
+        discrete = isinstance(part, Codes)
+        blocks[name] = Block(
+            i,
+            begin=BOI + 2 * (i - 1),
+            end=EOI + 2 * (i - 1),
+            first_code=interface.first_code(name) if discrete else None,
+            size=part.size if isinstance(part, Codes) else 0,
+            length=part.length,
+        )
+    shape = interface.latents.shape if interface.latents else (0, 0, 0)
+    return Layout(length, PAD, BOS, EOS, blocks, interface.diffused, shape)
 
 
 def random_batches(
@@ -216,12 +265,12 @@ def random_batches(
     for step in count():
         indices = range(step * rows, (step + 1) * rows)
         packed = [pack_row(source, layout, (0, index)) for index in indices]
-        yield collate(packed, step, interface.latent_shape)
+        yield collate(packed, step, layout)
 
 
 def random_batch(**changes: Any) -> MultimodalBatch:
-    """The first of the `random_batches` with an image in it."""
-    return next(batch for batch in random_batches(**changes) if batch.num_images)
+    """The first of the `random_batches` with every modality in it."""
+    return next(batch for batch in random_batches(**changes) if all(batch.counts.values()))
 
 
 def full_batch(**changes: Any) -> MultimodalBatch:
@@ -237,7 +286,8 @@ def text_batch(tokens: Tensor) -> MultimodalBatch:
     """One document of text per row [B, S], every next token predicted, no image."""
     rows, length = tokens.shape
     place_BS = torch.arange(rows * length).view(rows, length)
-    nothing = torch.zeros(0, *INTERFACE.latent_shape)
+    nothing = torch.zeros(0, 3, 4, 4)
+    target_L = tokens[:, 1:].flatten()
     return MultimodalBatch(
         token_BS=tokens,
         modality_BS=torch.zeros_like(tokens),
@@ -245,12 +295,14 @@ def text_batch(tokens: Tensor) -> MultimodalBatch:
         position_BS=torch.arange(length).expand(rows, length).contiguous(),
         image_BS=torch.full_like(tokens, PADDING),
         target_place_L=place_BS[:, :-1].flatten(),
-        target_L=tokens[:, 1:].flatten(),
+        target_L=target_L,
+        target_modality_L=torch.zeros_like(target_L),
         patch_place_M=torch.zeros(0, dtype=torch.int64),
         latents_NCHW=nothing,
         noise_NCHW=nothing,
         time_N=torch.zeros(0),
         counts={"text": rows * length, "image": 0},
+        target_counts={"text": target_L.numel(), "image": 0},
     )
 
 

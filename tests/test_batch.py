@@ -19,8 +19,10 @@ def test_hash_is_of_every_bit() -> None:
         if isinstance(value, Tensor):
             other = value.clone()
             other.view(-1)[-1] += 1e-3 if value.is_floating_point() else 1
+        elif field.name == "step":
+            other = value + 1
         else:
-            other = value + 1 if field.name == "step" else {**value, "text": value["text"] - 1}
+            other = {"text": value["text"] - 1, "image": value["image"] + 1}
         seen.add(replace(batch, **{field.name: other}).sha256())
     assert len(seen) == 1 + len(fields(batch))
 
@@ -46,6 +48,8 @@ def test_counts() -> None:
         ("modality_BS", lambda x: x[:1], "modality_BS is (1, 24)"),
         ("position_BS", lambda x: x[:, :-1], "position_BS is (3, 23)"),
         ("target_L", lambda x: x[:-1], "targets"),
+        ("target_modality_L", lambda x: x[:-1], "modalities for"),
+        ("target_counts", lambda x: {**x, "text": x["text"] + 1}, "target counts"),
         ("noise_NCHW", lambda x: x[:, :1], "noise"),
         ("time_N", lambda x: x[:-1], "time_N"),
         ("patch_place_M", lambda x: x[:-1], "patches"),

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from mot_lab.config import StudyConfig, load_study
+from mot_lab.data.interface import Latents
 from mot_lab.data.prepare import DataConfig
 from mot_lab.module import ModelConfig
 from mot_lab.parsing import from_dict
@@ -167,8 +168,8 @@ def test_defaults_and_settings() -> None:
     )
     assert config.seeds == [3, 5]
     assert config.data.scenes.emojis == 12
-    assert config.data.interface().latent_shape == (3, 32, 32)
-    assert config.data.interface().tokens_per_image == 64
+    assert config.data.interface().others == {"image": Latents((3, 32, 32), 4)}
+    assert config.data.interface().others["image"].length == 64
     assert config.model.optimizer.betas == (0.8, 0.9)
     assert [arm.name for arm in config.parsed_arms] == ["dense", "mot"]
     assert config.training == from_dict(StudyConfig, STUDY).training

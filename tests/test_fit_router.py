@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from factories import INTERFACE, random_batches, tiny_model
+from factories import random_batches, tiny_model
 from safetensors.torch import save_file
 
 from mot_lab.batch import MultimodalBatch
@@ -38,7 +38,7 @@ def image_only() -> MultimodalBatch:
     """One picture and no token of text."""
     nothing = torch.zeros(0, dtype=torch.int64)
     places = torch.arange(4)[None]
-    latents_NCHW = torch.randn(1, *INTERFACE.latent_shape, generator=torch.manual_seed(0))
+    latents_NCHW = torch.randn(1, 3, 4, 4, generator=torch.manual_seed(0))
     return MultimodalBatch(
         token_BS=torch.zeros_like(places),
         modality_BS=torch.ones_like(places),
@@ -47,11 +47,13 @@ def image_only() -> MultimodalBatch:
         image_BS=torch.zeros_like(places),
         target_place_L=nothing,
         target_L=nothing,
+        target_modality_L=nothing,
         patch_place_M=places[0],
         latents_NCHW=latents_NCHW,
         noise_NCHW=latents_NCHW,
         time_N=torch.zeros(1),
         counts={"text": 0, "image": 4},
+        target_counts={"text": 0, "image": 0},
     )
 
 
@@ -138,7 +140,7 @@ def test_a_batch_without_text_teaches_the_text_router_nothing() -> None:
 
 def test_a_loss_that_is_not_finite_stops_the_fit() -> None:
     net = tiny_model("moe_4x")
-    net.text.embedding.weight.data[:] = torch.nan
+    net.autoregressive.embedding.weight.data[:] = torch.nan
     with pytest.raises(FloatingPointError, match="loss of the routers is nan at step 0"):
         fitted(net)
 

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mot_lab.backbones.transformer import Transformer, TransformerConfig
 from mot_lab.backbones.wiring import parse_arm
-from mot_lab.data.interface import DataInterface
+from mot_lab.data.interface import Codes, DataInterface, Latents
 from mot_lab.flops import (
     Workload,
     count_active_parameters,
@@ -62,7 +62,8 @@ def paper_model(size: str, arm: str, modalities: tuple[str, ...]) -> MultimodalM
     """On the meta device: nothing is allocated."""
     width, layers, heads, vocab_size = SIZES[size]
     config = TransformerConfig(width, layers, heads, qk_norm="none")
-    interface = DataInterface(modalities, vocab_size, (8, 32, 32), 2)
+    others = {"image": Latents((8, 32, 32), 2), **{name: Codes(0) for name in modalities[2:]}}
+    interface = DataInterface(vocab_size, others)
     with torch.device("meta"):
         return MultimodalModel(
             config, parse_arm(arm, modalities).wiring, DiffusionConfig(), interface
@@ -89,7 +90,7 @@ def test_parameters_are_the_papers(size: str, monkeypatch: pytest.MonkeyPatch) -
     non_embedding, embeddings, *totals = PRINTED[size]
     dense = paper_model(size, "dense", TWO)
     assert as_printed(numel(dense.transformer, 2), non_embedding) == non_embedding
-    assert as_printed(count_parameters(dense.text), embeddings) == embeddings
+    assert as_printed(count_parameters(dense.autoregressive), embeddings) == embeddings
     active = count_active_parameters(dense)
     assert active == count_parameters(dense)
     for (arm, modalities), printed in zip(ARMS, totals, strict=True):
@@ -100,7 +101,7 @@ def test_parameters_are_the_papers(size: str, monkeypatch: pytest.MonkeyPatch) -
         assert count_active_parameters(model) == active + routers, arm
         towers = len(modalities) if arm.startswith("mot") else 1
         norms = towers * width * (2 * layers + 1)
-        matrices = count_parameters(model) - count_parameters(model.image) - norms
+        matrices = count_parameters(model) - count_parameters(model.diffusion) - norms
         if arm == "mot_text_moe_4x":
             matrices -= routers
         if printed:
@@ -132,7 +133,7 @@ def test_flops_are_those_that_pytorch_counts(arm: str, codec: str) -> None:
     training = sum(training_flops(model, work, full_attention=True).values())
 
     def step() -> None:
-        multimodal_losses(model(batch), batch, model.image, 0.0).total.backward()
+        multimodal_losses(model, model(batch), batch, 0.0).total.backward()
 
     assert training == 3 * forward
     assert counted(lambda: model(batch)) == forward
@@ -176,7 +177,8 @@ def test_workload_is_the_mean_of_batches() -> None:
     mean = Workload.of_batches(batches, TWO)
     each = [workload(batch) for batch in batches]
     assert mean.images == pytest.approx(sum(w.images for w in each) / 3)
-    assert mean.predictions == pytest.approx(sum(w.predictions for w in each) / 3)
+    predicted = [w.predictions["text"] for w in each]
+    assert mean.predictions == pytest.approx({"text": sum(predicted) / 3, "image": 0})
     for name in TWO:
         assert mean.tokens[name] == pytest.approx(sum(w.tokens[name] for w in each) / 3)
         assert mean.pairs[name] == pytest.approx(sum(w.pairs[name] for w in each) / 3)

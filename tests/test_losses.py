@@ -8,16 +8,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from factories import INTERFACE, random_batch, text_batch, tiny_model
+from factories import CHAMELEON_SPEECH, INTERFACE, TWO, random_batch, text_batch, tiny_model
 
 from mot_lab.batch import MultimodalBatch
-from mot_lab.heads.diffusion import DiffusionConfig, DiffusionHead
+from mot_lab.heads.diffusion import DiffusionConfig
 from mot_lab.losses import multimodal_losses
-from mot_lab.model import Output
+from mot_lab.model import MultimodalModel, Output
 
 
-def head(**changes: object) -> DiffusionHead:
-    return DiffusionHead(DiffusionConfig(**changes), INTERFACE.latent_shape, 2, 16)
+def net(**changes: object) -> MultimodalModel:
+    return tiny_model("dense", diffusion=DiffusionConfig(**changes))
 
 
 def random_output(batch: MultimodalBatch) -> Output:
@@ -48,16 +48,16 @@ def image_errors(output: Output, target_NCHW: torch.Tensor) -> list[float]:
 @pytest.mark.parametrize("objective", ["epsilon", "flow"])
 def test_losses_by_hand(objective: str) -> None:
     batch = random_batch(rows=4)
-    output, diffusion = random_output(batch), head(objective=objective)
-    losses = multimodal_losses(output, batch, diffusion, z_loss=0.0)
+    output = random_output(batch)
+    losses = multimodal_losses(net(objective=objective), output, batch, z_loss=0.0)
     flow = objective == "flow"
     target = batch.noise_NCHW - batch.latents_NCHW if flow else batch.noise_NCHW
     text, image = text_nats(output, batch), image_errors(output, target)
-    assert losses.text_count == len(text)
-    assert losses.image_count == len(image) == batch.num_images
+    assert losses.counts == {"text": len(text), "image": len(image)}
+    assert len(image) == batch.num_images
     mean_text, mean_image = sum(text) / len(text), sum(image) / len(image)
-    assert losses.text.item() == pytest.approx(mean_text, rel=1e-5)
-    assert losses.image.item() == pytest.approx(mean_image, rel=1e-5)
+    assert losses.mean("text").item() == pytest.approx(mean_text, rel=1e-5)
+    assert losses.mean("image").item() == pytest.approx(mean_image, rel=1e-5)
     assert losses.total.item() == pytest.approx(mean_text + 5 * mean_image, rel=1e-5)
     assert losses.z.item() == 0
 
@@ -65,48 +65,74 @@ def test_losses_by_hand(objective: str) -> None:
 def test_z_loss_is_minimised_but_not_reported() -> None:
     batch = random_batch(rows=4)
     output = random_output(batch)
-    without = multimodal_losses(output, batch, head(), z_loss=0.0)
-    with_z = multimodal_losses(output, batch, head(), z_loss=1e-2)
+    without = multimodal_losses(net(), output, batch, z_loss=0.0)
+    with_z = multimodal_losses(net(), output, batch, z_loss=1e-2)
     squares = [
         math.log(sum(math.exp(each) for each in logits)) ** 2
         for logits in output.logits_LV.tolist()
     ]
     z = 1e-2 * sum(squares) / len(squares)
     assert with_z.z.item() == pytest.approx(z, rel=1e-5)
-    assert torch.equal(with_z.text, without.text)
-    assert torch.equal(with_z.image, without.image)
+    for modality in TWO:
+        assert torch.equal(with_z.mean(modality), without.mean(modality))
     assert with_z.total.item() == pytest.approx(without.total.item() + z, rel=1e-5)
 
 
 def test_weight_is_of_the_mean_per_image_not_per_patch() -> None:
     batch = random_batch(rows=4)
     output = random_output(batch)
-    one, ten = (multimodal_losses(output, batch, head(loss_weight=w), 0.0) for w in (1.0, 10.0))
-    assert (ten.total - one.total).item() == pytest.approx(9 * one.image.item(), rel=1e-5)
+    one, ten = (multimodal_losses(net(loss_weight=w), output, batch, 0.0) for w in (1.0, 10.0))
+    assert (ten.total - one.total).item() == pytest.approx(9 * one.mean("image").item(), rel=1e-5)
 
 
 def test_batch_without_images_or_without_targets_is_nan_but_trains() -> None:
     model = tiny_model("mot")
     batch = text_batch(torch.randint(5, INTERFACE.vocab_size, (2, 6)))
-    losses = multimodal_losses(model(batch), batch, model.image, 0.0)
-    assert losses.image.isnan()
-    assert losses.total.item() == pytest.approx(losses.text.item())
+    losses = multimodal_losses(model, model(batch), batch, 0.0)
+    assert losses.mean("image").isnan()
+    assert losses.total.item() == pytest.approx(losses.mean("text").item())
     losses.total.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
     nothing = torch.zeros(0, dtype=torch.int64)
-    pictures = replace(random_batch(), target_place_L=nothing, target_L=nothing)
-    losses = multimodal_losses(model(pictures), pictures, model.image, 1e-5)
-    assert losses.text.isnan()
-    assert losses.total.item() == pytest.approx(5 * losses.image.item())
+    pictures = replace(
+        random_batch(),
+        target_place_L=nothing,
+        target_L=nothing,
+        target_modality_L=nothing,
+        target_counts={"text": 0, "image": 0},
+    )
+    losses = multimodal_losses(model, model(pictures), pictures, 1e-5)
+    assert losses.mean("text").isnan()
+    assert losses.total.item() == pytest.approx(5 * losses.mean("image").item())
 
 
 def test_sums_of_parts_are_the_sum_of_the_whole() -> None:
     """What makes a mean over ranks or batches weigh every token and image alike."""
     model = tiny_model("dense")
     batches = [random_batch(seed=seed, rows=2) for seed in range(3)]
-    parts = [multimodal_losses(model(b), b, model.image, 0.0) for b in batches]
+    parts = [multimodal_losses(model, model(b), b, 0.0) for b in batches]
     text = torch.cat([model(b).logits_LV for b in batches]).log_softmax(dim=1)
     targets = torch.cat([b.target_L for b in batches])
     mean = -text[torch.arange(len(targets)), targets].mean()
-    together = sum(p.text_sum for p in parts) / sum(p.text_count for p in parts)
+    together = sum(p.sums["text"] for p in parts) / sum(p.counts["text"] for p in parts)
     torch.testing.assert_close(together, mean)
+
+
+def test_every_token_counts_in_its_own_modality_and_weighs_the_same() -> None:
+    """Chameleon with speech, token by token: a target's id says whose loss it is (trap 23)."""
+    model = tiny_model("mot", CHAMELEON_SPEECH)
+    batch = random_batch(interface=CHAMELEON_SPEECH, rows=6, length=40)
+    output = model(batch)
+    losses = multimodal_losses(model, output, batch, 0.0)
+    first = {"text": 0, "image": 40, "speech": 40 + 12}
+    nats = text_nats(output, batch)
+    for name, low in first.items():
+        high = min([each for each in first.values() if each > low], default=40 + 12 + 7)
+        own = [
+            each
+            for each, target in zip(nats, batch.target_L.tolist(), strict=True)
+            if low <= target < high
+        ]
+        assert losses.counts[name] == len(own) > 0
+        assert losses.mean(name).item() == pytest.approx(sum(own) / len(own), rel=1e-5)
+    assert losses.total.item() == pytest.approx(sum(nats) / len(nats), rel=1e-5)

@@ -1,12 +1,13 @@
 """The LightningModule: what it logs is what it says."""
 
 import math
+from dataclasses import replace
 from itertools import islice
 
 import lightning as L
 import pytest
 import torch
-from factories import INTERFACE, random_batches, tiny_backbone
+from factories import INTERFACE, random_batch, random_batches, tiny_backbone
 from lightning.pytorch.loggers import Logger
 from torch.utils.data import DataLoader
 
@@ -70,8 +71,10 @@ def test_validation_losses_are_means_over_tokens_and_images_not_over_batches() -
     logged = {name: v for _, each in logger.values for name, v in each.items()}
     with torch.no_grad():
         losses = [subject.losses(batch) for batch in val]
-    text = sum(each.text_sum.item() for each in losses) / sum(each.text_count for each in losses)
-    image = sum(each.image_sum.item() for each in losses) / sum(each.image_count for each in losses)
+    text, image = (
+        sum(each.sums[name].item() for each in losses) / sum(each.counts[name] for each in losses)
+        for name in ("text", "image")
+    )
     assert logged["val/text/loss"] == pytest.approx(text, rel=1e-6)
     assert logged["val/image/loss"] == pytest.approx(image, rel=1e-6)
     assert logged["val/text/perplexity"] == pytest.approx(math.exp(text), rel=1e-6)
@@ -143,3 +146,13 @@ def test_a_batch_of_another_step_stops_the_run() -> None:
 def test_compiling_in_place_keeps_names() -> None:
     plain, compiled = module(), module(compile=True)
     assert list(plain.state_dict()) == list(compiled.state_dict())
+
+
+def test_a_step_without_a_modality_logs_no_loss_of_it() -> None:
+    """Not the one of the step before, which would enter the training curve again."""
+    with_images, without = random_batch(), next(random_batches(prose_share=1.0))
+    steps = [replace(each, step=i) for i, each in enumerate([with_images, without, with_images])]
+    logger = fitted(module("moe_4x"), steps, batches(1))
+    logged = [each for _, each in logger.values if "train/text/loss" in each]
+    for name in ("train/image/loss", "train/unrouted/image"):
+        assert [name in each for each in logged] == [True, False, True]

@@ -22,3 +22,13 @@ TINY_SCENES: dict[str, Any] = {
     "rows": 4,
     "val_rows": 8,
 }
+
+CODES: dict[str, Any] = {"kind": "vq", "vq": {"fit_steps": 60, "size": 32, "width": 32}}
+
+SPOKEN: dict[str, Any] = {
+    "share": 0.5,
+    "voices": ["en-us", "en-us+f2"],
+    "speeds": [300],
+    "pitches": [50],
+    "tokenizer": {"units": 16, "fit_recordings": 16},
+}

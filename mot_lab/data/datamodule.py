@@ -27,9 +27,9 @@ class PackedRows(Dataset[tuple[int, Row]]):
         return index, pack_row(self.stream, self.layout, (*self.seed, index))
 
 
-def _collate(indexed: list[tuple[int, Row]], latent_shape: tuple[int, int, int]) -> MultimodalBatch:
+def _collate(indexed: list[tuple[int, Row]], layout: Layout) -> MultimodalBatch:
     step = indexed[0][0] // len(indexed)
-    return collate([row for _, row in indexed], step, latent_shape)
+    return collate([row for _, row in indexed], step, layout)
 
 
 class MultimodalDataModule(L.LightningDataModule):
@@ -61,7 +61,7 @@ class MultimodalDataModule(L.LightningDataModule):
     def prepare_data(self) -> None:
         """Fill the cache before any process trains."""
         for split in ("train", "val"):
-            self.prepared.pool(split)
+            self.prepared.stream(split)
 
     def train_loader(self, steps: int, start: int = 0) -> DataLoader[tuple[int, Row]]:
         """The batches of steps ``start .. steps - 1``."""
@@ -102,6 +102,6 @@ class MultimodalDataModule(L.LightningDataModule):
         return DataLoader(
             rows,
             batch_sampler=StepSampler(self.config.rows, steps, start),
-            collate_fn=partial(_collate, latent_shape=self.interface.latent_shape),
+            collate_fn=partial(_collate, layout=self.prepared.layout),
             num_workers=self.num_workers,
         )

@@ -1,10 +1,11 @@
 """Documents in tokens, and the streams they are drawn from.
 
-Shapes: C x H x W latents of one image.
+Shapes: C x H x W latents of one picture, n tokens or codes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -21,12 +22,20 @@ class TextSegment:
 
 @dataclass(frozen=True)
 class ImageSegment:
-    """Latents of one image, float32 [C, H, W]."""
+    """Latents of one picture that is denoised, float32 [C, H, W]."""
 
     latents_CHW: np.ndarray
 
 
-Segment = TextSegment | ImageSegment
+@dataclass(frozen=True)
+class CodeSegment:
+    """A block of another discrete modality: its codes, int [n], counted from 0."""
+
+    modality: str
+    codes: np.ndarray
+
+
+Segment = TextSegment | ImageSegment | CodeSegment
 
 
 @dataclass(frozen=True)
@@ -39,41 +48,118 @@ class Document:
     cut: bool = False
 
 
+def picture_segment(modality: str, encoded: np.ndarray) -> Segment:
+    """A picture as its tokenizer gives it: latents [C, H, W], or codes [n] of a modality."""
+    if np.issubdtype(encoded.dtype, np.floating):
+        return ImageSegment(encoded)
+    return CodeSegment(modality, encoded)
+
+
+class Recordings(Protocol):
+    """Recordings with their transcripts and, where there are any, encoded pictures."""
+
+    def __len__(self) -> int: ...
+
+    def units(self, record: int) -> np.ndarray: ...
+
+    def text(self, record: int) -> np.ndarray: ...
+
+    def picture(self, record: int) -> np.ndarray | None: ...
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Which documents are drawn how often; shares of the drawn documents, what is left are
+    pictures with captions.
+
+    Attributes:
+        prose: share of prose.
+        caption_first: share of the pairs whose caption comes before the picture.
+        caption_dropout: share of those pairs that are drawn without their caption, so that
+            pictures can be drawn unconditionally (classifier-free guidance).
+        speech: share of documents with speech, of these directions, equally likely.
+        directions: ``text_speech``, ``speech_text``, ``image_speech``, ``speech``.
+        styles: share of the documents that show a scene as a picture and in this style, in either
+            order, by modality.
+    """
+
+    prose: float
+    caption_first: float
+    caption_dropout: float = 0.0
+    speech: float = 0.0
+    directions: tuple[str, ...] = ()
+    styles: Mapping[str, float] | None = None
+
+
 class DocumentStream:
-    """Pictures with captions, and prose, mixed at random.
+    """Pictures with captions, prose and, where there are any, speech and styles, mixed at random.
 
     Args:
         pool: of scenes.
         prose: passages in tokens.
-        prose_share: share of the drawn documents that are prose.
-        caption_first: share of the pairs whose caption comes before the picture.
+        mixture: of what is drawn.
+        speech: what is spoken.
     """
 
     def __init__(
         self,
         pool: ScenePool,
         prose: Sequence[np.ndarray],
-        prose_share: float,
-        caption_first: float,
+        mixture: Mixture,
+        speech: Recordings | None = None,
     ) -> None:
         self.pool = pool
         self.prose = prose
-        self.prose_share = prose_share
-        self.caption_first = caption_first
+        self.mixture = mixture
+        self.speech = speech
 
     def draw(self, rng: np.random.Generator) -> Document:
         """The next document."""
-        if rng.random() < self.prose_share:
+        if self.speech is not None and rng.random() < self.mixture.speech:
+            return self.spoken(self.speech, rng)
+        for style, share in (self.mixture.styles or {}).items():
+            if rng.random() < share:
+                return self.restyled(style, rng)
+        if rng.random() < self.mixture.prose:
             return self.passage(rng)
+        return self.captioned(rng)
+
+    def captioned(self, rng: np.random.Generator) -> Document:
+        """A picture and its caption, in either order."""
         scene = int(rng.integers(len(self.pool)))
         caption = TextSegment(self.pool.caption(scene, rng.random()))
-        picture = ImageSegment(self.pool.latents_NCHW[scene])
-        caption_first = rng.random() < self.caption_first
-        return Document((caption, picture) if caption_first else (picture, caption))
+        picture = picture_segment("image", self.pool.images[scene])
+        if rng.random() >= self.mixture.caption_first:
+            return Document((picture, caption))
+        if self.mixture.caption_dropout and rng.random() < self.mixture.caption_dropout:
+            return Document((picture,))
+        return Document((caption, picture))
 
     def passage(self, rng: np.random.Generator) -> Document:
         """A passage of prose."""
         return Document((TextSegment(self.prose[int(rng.integers(len(self.prose)))]),))
+
+    def spoken(self, recordings: Recordings, rng: np.random.Generator) -> Document:
+        """A recording beside its transcript, after its picture, or alone."""
+        directions = self.mixture.directions
+        direction = directions[int(rng.integers(len(directions)))]
+        record = int(rng.integers(len(recordings)))
+        parts: list[Segment] = []
+        for name in direction.split("_"):
+            if name == "text":
+                parts.append(TextSegment(recordings.text(record)))
+            elif name == "speech":
+                parts.append(CodeSegment("speech", recordings.units(record)))
+            elif (picture := recordings.picture(record)) is not None:
+                parts.append(picture_segment("image", picture))
+        return Document(tuple(parts))
+
+    def restyled(self, style: str, rng: np.random.Generator) -> Document:
+        """A scene as a picture and in another style, in either order."""
+        scene = int(rng.integers(len(self.pool)))
+        picture = picture_segment("image", self.pool.images[scene])
+        other = picture_segment(style, self.pool.styles[style][scene])
+        return Document((picture, other) if rng.random() < 0.5 else (other, picture))
 
 
 def tokenize_prose(passages: list[str], texts: TextTokenizer) -> list[np.ndarray]:

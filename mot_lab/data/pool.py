@@ -1,19 +1,22 @@
-"""Prepared scenes: image latents and caption tokens of one split, read from memory-mapped files.
+"""Prepared scenes: encoded pictures and caption tokens of one split, read from memory-mapped files.
 
-Shapes: N scenes, C x H x W latents.
+Shapes: N scenes, C x H x W latents, P codes of one picture, or H x W pixels.
 """
 
-import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.progress import track
 
 from mot_lab.data.scenes import SceneSource
+from mot_lab.data.styles import RENDERINGS, Rendering
 from mot_lab.runtime.cache import cached
 from mot_lab.tokens.image import ImageTokenizer
 from mot_lab.tokens.text import TextTokenizer
+from mot_lab.tokens.vq import VQTokenizer
 
 ENCODE_BATCH = 256
 
@@ -23,19 +26,22 @@ class ScenePool:
     """Scenes 0 .. N - 1 of a split.
 
     Attributes:
-        latents_NCHW: float32, read-only.
+        images: what the image tokenizer gives, float32 latents [N, C, H, W] or int32 codes [N, P],
+            read-only.
         caption_offsets: int64 [captions + 1], where each caption's tokens begin.
         caption_tokens: int32, all captions' tokens end to end.
         scene_offsets: int64 [N + 1], where each scene's captions begin.
+        styles: the scenes in other styles, encoded likewise, by modality.
     """
 
-    latents_NCHW: np.ndarray
+    images: np.ndarray
     caption_offsets: np.ndarray
     caption_tokens: np.ndarray
     scene_offsets: np.ndarray
+    styles: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.latents_NCHW)
+        return len(self.images)
 
     @property
     def longest_caption(self) -> int:
@@ -50,67 +56,94 @@ class ScenePool:
         return self.caption_tokens[begin:end]
 
 
-def prepare_pool(
-    source: SceneSource,
-    split: str,
-    seed: int,
-    scenes: int,
-    images: ImageTokenizer,
-    texts: TextTokenizer,
-    key: object,
-) -> ScenePool:
-    """Encode a split's first scenes, or find them in the cache.
+@dataclass(frozen=True)
+class Scenes:
+    """The first scenes of a split: scene i is ``source.scene(split, seed, i)``."""
+
+    source: SceneSource
+    split: str
+    seed: int
+    count: int
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What determines them, for the cache."""
+        return {
+            "scenes": self.source.config,
+            "split": self.split,
+            "seed": self.seed,
+            "count": self.count,
+        }
+
+
+def encode_pictures(
+    scenes: Scenes,
+    tokenizer: ImageTokenizer | VQTokenizer,
+    rendering: Rendering | None = None,
+) -> np.ndarray:
+    """The scenes as their tokenizer gives them, encoded once and memory-mapped.
 
     Args:
-        source, split, seed, scenes: scene i is ``source.scene(split, seed, i)``.
-        images, texts: the tokenizers.
-        key: what determines source and tokenizers, for the cache.
+        scenes: to encode.
+        tokenizer: of the pictures.
+        rendering: the style that they are shown in; as they are without one.
     """
-    determinants = {"pool": 1, "split": split, "seed": seed, "scenes": scenes, "of": key}
-    folder = cached(
-        "pool", determinants, lambda out: _build(out, source, split, seed, scenes, images, texts)
-    )
-    captions = np.load(folder / "captions.npz")
-    return ScenePool(
-        np.load(folder / "latents.npy", mmap_mode="r"),
-        captions["caption_offsets"],
-        captions["caption_tokens"],
-        captions["scene_offsets"],
-    )
+
+    def build(folder: Path) -> None:
+        encoded: np.memmap | None = None
+        style = f", {rendering}" if rendering else ""
+        what = f"encoding {scenes.count} {scenes.split} scenes{style}"
+        for start in track(range(0, scenes.count, ENCODE_BATCH), description=what):
+            number = min(ENCODE_BATCH, scenes.count - start)
+            pixels_NHWC = scenes.source.pictures(scenes.split, scenes.seed, start, number)
+            if rendering:
+                pixels_NHWC = RENDERINGS[rendering](pixels_NHWC)
+            part = np.asarray(tokenizer.encode(pixels_NHWC))
+            if encoded is None:
+                shape = (scenes.count, *part.shape[1:])
+                path = folder / "encoded.npy"
+                encoded = np.lib.format.open_memmap(path, "w+", part.dtype, shape)
+            encoded[start : start + number] = part
+        assert encoded is not None
+        encoded.flush()
+
+    key = {"pictures": 1, "of": scenes.key, "by": tokenizer.fingerprint, "rendering": rendering}
+    return np.load(cached("pictures", key, build) / "encoded.npy", mmap_mode="r")
 
 
-def _build(
-    folder: Path,
-    source: SceneSource,
-    split: str,
-    seed: int,
-    scenes: int,
-    images: ImageTokenizer,
+def prepare_pool(
+    scenes: Scenes,
+    images: ImageTokenizer | VQTokenizer,
     texts: TextTokenizer,
-) -> None:
-    latents_NCHW = np.lib.format.open_memmap(
-        folder / "latents.npy", "w+", np.float32, (scenes, *images.latent_shape)
-    )
-    lengths: list[int] = []
-    tokens: list[int] = []
-    per_scene: list[int] = []
-    starts = range(0, scenes, ENCODE_BATCH)
-    for start in track(starts, description=f"encoding {scenes} {split} scenes"):
-        drawn = [
-            source.scene(split, seed, i) for i in range(start, min(start + ENCODE_BATCH, scenes))
-        ]
-        pixels_NHWC = np.stack([source.render(scene) for scene in drawn])
-        latents_NCHW[start : start + len(drawn)] = images.encode(pixels_NHWC).numpy()
+    styles: Mapping[str, np.ndarray],
+) -> ScenePool:
+    """Encode scenes and their captions, or find them in the cache.
+
+    Args:
+        scenes: to encode.
+        images, texts: the tokenizers.
+        styles: the same scenes in other styles, encoded.
+    """
+
+    def build(folder: Path) -> None:
+        source = scenes.source
+        drawn = (source.scene(scenes.split, scenes.seed, i) for i in range(scenes.count))
         captions = [source.captions(scene) for scene in drawn]
-        per_scene += [len(each) for each in captions]
         encoded = texts.encode_batch([caption for each in captions for caption in each])
-        lengths += [len(ids) for ids in encoded]
-        tokens += [token for ids in encoded for token in ids]
-    latents_NCHW.flush()
-    np.savez(
-        folder / "captions.npz",
-        caption_offsets=np.cumsum([0, *lengths]),
-        caption_tokens=np.array(tokens, np.int32),
-        scene_offsets=np.cumsum([0, *per_scene]),
-    )
-    (folder / "about.json").write_text(json.dumps({"split": split, "seed": seed, "scenes": scenes}))
+        np.savez(
+            folder / "captions.npz",
+            caption_offsets=np.cumsum([0, *(len(ids) for ids in encoded)]),
+            caption_tokens=np.array([token for ids in encoded for token in ids], np.int32),
+            scene_offsets=np.cumsum([0, *(len(each) for each in captions)]),
+        )
+
+    pictures = encode_pictures(scenes, images)
+    folder = cached("captions", {"captions": 1, "of": scenes.key, "by": texts.key()}, build)
+    with np.load(folder / "captions.npz") as captions:
+        return ScenePool(
+            pictures,
+            captions["caption_offsets"],
+            captions["caption_tokens"],
+            captions["scene_offsets"],
+            styles,
+        )

@@ -1,5 +1,7 @@
 """From a configuration to everything training and evaluation read: tokenizers, pools, prose."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -7,17 +9,25 @@ from typing import Literal
 
 import numpy as np
 
-from mot_lab.data.documents import DocumentStream, tokenize_prose
-from mot_lab.data.interface import DataInterface
-from mot_lab.data.packing import MODALITIES, Layout
-from mot_lab.data.pool import ScenePool, prepare_pool
+from mot_lab.data.documents import DocumentStream, Mixture, tokenize_prose
+from mot_lab.data.interface import Codes, DataInterface, Latents
+from mot_lab.data.packing import Layout
+from mot_lab.data.pool import ScenePool, Scenes, encode_pictures, prepare_pool
 from mot_lab.data.prose import ProseSource
 from mot_lab.data.scenes import ScenesConfig, SceneSource
+from mot_lab.data.speech import (
+    SpeechConfig,
+    prepare_speech_pool,
+)
+from mot_lab.data.speech_pool import SpeechPool
+from mot_lab.data.styles import StyleConfig
+from mot_lab.data.tokenizers import load_images, load_speech, load_style, load_texts
 from mot_lab.runtime.cache import cached, content_key
-from mot_lab.tokens.image import ImageTokenizer, ImageTokenizerConfig, load_image_tokenizer
-from mot_lab.tokens.text import TextTokenizer, TextTokenizerConfig, load_text_tokenizer
+from mot_lab.tokens.image import ImageTokenizer, ImageTokenizerConfig
+from mot_lab.tokens.speech import SpeechTokenizer
+from mot_lab.tokens.text import TextTokenizer, TextTokenizerConfig
+from mot_lab.tokens.vq import VQTokenizer
 
-TOKENIZER_SCENES = 4000
 ProseSplit = Literal["train", "val", "test"]
 # Scenes of unseen emojis go with the test prose: there is no other kind of prose.
 PROSE_OF: dict[str, ProseSplit] = {
@@ -35,12 +45,16 @@ class DataConfig:
     Attributes:
         scenes: size of the pictures.
         text, image: the tokenizers.
-        patch: side of an image token, in latent positions.
+        speech: spoken captions or recordings; None is no speech.
+        styles: further picture modalities, by name.
+        patch: side of an image token, in latent positions; of no meaning for discrete codes.
         train_scenes: how many different scenes training draws from.
         eval_scenes: how many scenes each held-out split has.
         prose_share: share of drawn documents that are prose; gaps at the ends of rows are filled
             with prose besides.
         caption_first: share of pairs with the caption before the picture (80%: Transfusion).
+        caption_dropout: share of those pairs that lose their caption, for classifier-free guidance
+            (no source gives MoT's).
         row_length: S, tokens per row.
         rows: B, rows per batch.
         val_rows: rows of validation, with the same noise at every evaluation.
@@ -50,18 +64,21 @@ class DataConfig:
     scenes: ScenesConfig = field(default_factory=ScenesConfig)
     text: TextTokenizerConfig = field(default_factory=TextTokenizerConfig)
     image: ImageTokenizerConfig = field(default_factory=ImageTokenizerConfig)
+    speech: SpeechConfig | None = None
+    styles: dict[str, StyleConfig] = field(default_factory=dict)
     patch: int = 1
     train_scenes: int = 20_000
     eval_scenes: int = 1_000
     prose_share: float = 0.1
     caption_first: float = 0.8
+    caption_dropout: float = 0.0
     row_length: int = 128
     rows: int = 16
     val_rows: int = 64
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("prose_share", "caption_first"):
+        for name in ("prose_share", "caption_first", "caption_dropout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} {getattr(self, name)} must be between 0 and 1")
         for name in ("patch", "train_scenes", "eval_scenes", "row_length", "rows", "val_rows"):
@@ -69,16 +86,32 @@ class DataConfig:
                 raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
         if self.val_rows % self.rows:
             raise ValueError(f"val_rows {self.val_rows} must be a multiple of rows {self.rows}")
+        for name in self.styles:
+            if not re.fullmatch(r"[a-z][a-z0-9]*", name) or name in ("text", "image", "speech"):
+                raise ValueError(
+                    f"styles: a modality cannot be called {name!r}; give small letters and digits, "
+                    f"other than text, image and speech"
+                )
 
     def interface(self) -> DataInterface:
         """What a model must know, without preparing anything."""
-        latent_shape = self.image.latent_shape(self.scenes.canvas)
-        if latent_shape[1] % self.patch or latent_shape[2] % self.patch:
+        others = {"image": self._pictures("image", self.image)}
+        if self.speech is not None:
+            others["speech"] = Codes(self.speech.tokenizer.vocabulary())
+        for name, style in self.styles.items():
+            others[name] = self._pictures(f"styles.{name}.image", style.image)
+        return DataInterface(self.text.vocabulary(), others)
+
+    def _pictures(self, where: str, image: ImageTokenizerConfig) -> Codes | Latents:
+        if image.kind == "vq":
+            return Codes(*image.codes(self.scenes.canvas))
+        shape = image.latent_shape(self.scenes.canvas)
+        if shape[1] % self.patch or shape[2] % self.patch:
             raise ValueError(
-                f"patch {self.patch} does not divide the latents' {latent_shape[1]} x "
-                f"{latent_shape[2]} positions"
+                f"patch {self.patch} does not divide the {shape[1]} x {shape[2]} positions of the "
+                f"latents of {where}"
             )
-        return DataInterface(MODALITIES, self.text.vocabulary(), latent_shape, self.patch)
+        return Latents(shape, self.patch)
 
 
 @dataclass(frozen=True)
@@ -86,27 +119,56 @@ class PreparedData:
     """Everything that is read while training and evaluating."""
 
     config: DataConfig
+    interface: DataInterface
     source: SceneSource
     texts: TextTokenizer
-    images: ImageTokenizer
+    images: ImageTokenizer | VQTokenizer
+    styles: Mapping[str, ImageTokenizer | VQTokenizer]
+    speech: SpeechTokenizer | None
     layout: Layout
 
     def pool(self, split: str) -> ScenePool:
         """The scenes of a split, encoded once."""
-        scenes = self.config.train_scenes if split == "train" else self.config.eval_scenes
-        return _pool(self, split, scenes)
+        return _pool(self, split)
+
+    def speech_pool(self, split: str) -> SpeechPool | None:
+        """The recordings of a split, encoded once; None without speech."""
+        return _speech_pool(self, split)
 
     def stream(self, split: str) -> DocumentStream:
         """The documents of a split."""
-        pool = self.pool(split)
-        longest = pool.longest_caption + self.layout.patches + 4
-        if longest > self.layout.length:
+        config = self.config
+        pool, speech = self.pool(split), self.speech_pool(split)
+        picture = self.layout.blocks["image"].length or 0
+        self._require_room("a picture with its caption", picture + pool.longest_caption)
+        for name in self.styles:
+            both = picture + (self.layout.blocks[name].length or 0)
+            self._require_room(f"a picture with the same in style {name}", both + 2)
+        if speech is not None:
+            self._require_room("a recording with its transcript or picture", speech.longest + 2)
+        mixture = Mixture(
+            config.prose_share,
+            config.caption_first,
+            config.caption_dropout,
+            config.speech.share if config.speech else 0.0,
+            tuple(config.speech.directions) if config.speech else (),
+            {name: style.share for name, style in config.styles.items()},
+        )
+        return DocumentStream(pool, _prose(self, PROSE_OF[split]), mixture, speech)
+
+    def _require_room(self, what: str, places: int) -> None:
+        """Refuse documents of ``places`` beside the begin and end tokens of one block and of the
+        document.
+        """
+        if places + 4 > self.layout.length:
             raise ValueError(
-                f"row_length {self.layout.length} is too short: a picture of "
-                f"{self.layout.patches} tokens with its caption takes {longest}"
+                f"row_length {self.layout.length} is too short: {what} takes {places + 4} tokens"
             )
-        prose = _prose(self, PROSE_OF[split])
-        return DocumentStream(pool, prose, self.config.prose_share, self.config.caption_first)
+
+    def scenes(self, split: str) -> Scenes:
+        """The scenes of a split."""
+        count = self.config.train_scenes if split == "train" else self.config.eval_scenes
+        return Scenes(self.source, split, self.config.seed, count)
 
     def pictures(self, split: str, start: int, count: int) -> np.ndarray:
         """Scenes ``start .. start + count`` of a split as pictures, uint8 [count, H, W, 3]."""
@@ -115,7 +177,9 @@ class PreparedData:
     @cached_property
     def key(self) -> str:
         """What tells this data from other data, the content of tokenizer files included."""
-        return content_key([self.config, self.texts.key(), self.images.fingerprint])
+        parts = [self.images, *self.styles.values(), *([self.speech] if self.speech else [])]
+        tokenizers = [self.texts.key(), *(each.fingerprint for each in parts)]
+        return content_key([self.config, tokenizers])
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -125,10 +189,27 @@ class PreparedData:
 
 
 @lru_cache(maxsize=16)
-def _pool(data: PreparedData, split: str, scenes: int) -> ScenePool:
-    config = data.config
-    key = [config.scenes, data.texts.key(), data.images.fingerprint]
-    return prepare_pool(data.source, split, config.seed, scenes, data.images, data.texts, key)
+def _pool(data: PreparedData, split: str) -> ScenePool:
+    scenes = data.scenes(split)
+    styles = {
+        name: encode_pictures(scenes, tokenizer, data.config.styles[name].rendering)
+        for name, tokenizer in data.styles.items()
+    }
+    return prepare_pool(scenes, data.images, data.texts, styles)
+
+
+@lru_cache(maxsize=16)
+def _speech_pool(data: PreparedData, split: str) -> SpeechPool | None:
+    if data.speech is None or data.config.speech is None:
+        return None
+    return prepare_speech_pool(
+        data.config.speech,
+        data.scenes(split),
+        data.images,
+        data.texts,
+        data.speech,
+        data.pool(split).images,
+    )
 
 
 @lru_cache(maxsize=16)
@@ -149,22 +230,31 @@ def prepare(config: DataConfig) -> PreparedData:
     """Render, fit and load what a configuration names; the second call finds it in the cache."""
     interface = config.interface()
     source = SceneSource(config.scenes)
+    texts, images = load_texts(config, source), load_images(config, source)
+    styles = {name: load_style(config, source, name) for name in config.styles}
+    speech = load_speech(config, source)
+    _require_as_configured(interface, texts, {"image": images, **styles}, speech)
+    layout = Layout.of(texts, config.row_length, interface)
+    return PreparedData(config, interface, source, texts, images, styles, speech, layout)
 
-    def pictures(start: int, count: int) -> np.ndarray:
-        return source.pictures("train", config.seed, start, count)
 
-    def tokenizer_texts() -> list[str]:
-        scenes = (source.scene("train", config.seed, i) for i in range(TOKENIZER_SCENES))
-        captions = [caption for scene in scenes for caption in source.captions(scene)]
-        return captions + ProseSource().passages("train")
-
-    key = [config.scenes, config.seed]
-    texts = load_text_tokenizer(config.text, tokenizer_texts, key)
-    images = load_image_tokenizer(config.image, config.scenes.canvas, pictures, key)
-    if texts.vocab_size > interface.vocab_size or images.latent_shape != interface.latent_shape:
+def _require_as_configured(
+    interface: DataInterface,
+    texts: TextTokenizer,
+    pictures: Mapping[str, ImageTokenizer | VQTokenizer],
+    speech: SpeechTokenizer | None,
+) -> None:
+    """What the model was told of the data before it was prepared is what it turned out to be."""
+    found: dict[str, Codes | Latents] = {}
+    for name, tokenizer in pictures.items():
+        if isinstance(tokenizer, VQTokenizer):
+            found[name] = Codes(tokenizer.size, tokenizer.length)
+        elif (expected := interface.latents) is not None:
+            found[name] = Latents(tokenizer.latent_shape, expected.patch)
+    if speech is not None:
+        found["speech"] = Codes(speech.size)
+    if texts.vocab_size > interface.text_vocabulary or found != dict(interface.others):
         raise ValueError(
-            f"tokenizers give {texts.vocab_size} tokens and latents {images.latent_shape}, "
-            f"the configuration says {interface.vocab_size} and {interface.latent_shape}"
+            f"tokenizers give {texts.vocab_size} tokens of text and {found}, the configuration "
+            f"says {interface.text_vocabulary} and {dict(interface.others)}"
         )
-    layout = Layout.of(texts, config.row_length, interface.tokens_per_image)
-    return PreparedData(config, source, texts, images, layout)

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 
 class AutoregressiveHead(nn.Module):
-    """Token embedding and output projection, untied, one joint vocabulary for all towers."""
+    """Token embedding and output projection, untied, one joint vocabulary of all discrete
+    modalities for all towers."""
 
     def __init__(self, vocab_size: int, width: int) -> None:
         super().__init__()

@@ -1,4 +1,5 @@
-"""Text tokens: a byte-level BPE with the five special tokens that documents are built from.
+"""Text tokens: a byte-level BPE with the special tokens that documents are built from: begin and
+end of a document, and of a block of each other modality.
 
 Every string has an exact encoding: bytes are the alphabet, and a text that happens to contain
 "<bos>" is spelled out like any other, so that a special token can only be put in by its id.
@@ -15,9 +16,24 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from mot_lab.runtime.cache import cached, content_key
 
-SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<boi>", "<eoi>")
-SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS)  # every byte, and the special tokens
-FIT_VERSION = 1  # raised whenever the same texts would give another vocabulary
+DOCUMENT_TOKENS = ("<pad>", "<bos>", "<eos>")
+FIT_VERSION = 2  # raised whenever the same texts would give another vocabulary
+
+
+def begin_token(modality: str) -> str:
+    """What opens a block of a modality beside text, like ``<begin_image>``."""
+    return f"<begin_{modality}>"
+
+
+def end_token(modality: str) -> str:
+    """What closes it."""
+    return f"<end_{modality}>"
+
+
+def special_tokens(modalities: Sequence[str]) -> tuple[str, ...]:
+    """All special tokens, for documents with these modalities beside text."""
+    blocks = [make(name) for name in modalities for make in (begin_token, end_token)]
+    return (*DOCUMENT_TOKENS, *blocks)
 
 
 @dataclass
@@ -25,7 +41,8 @@ class TextTokenizerConfig:
     """Which text tokenizer a run uses.
 
     Attributes:
-        vocab_size: entries of a vocabulary to be fitted, special tokens included; at least 261.
+        vocab_size: entries of a vocabulary to be fitted, special tokens included: at least 256
+            bytes, 3 tokens of documents and 2 of each other modality.
         path: a ``tokenizer.json`` of Hugging Face `tokenizers`, to be used instead of fitting one.
     """
 
@@ -34,26 +51,28 @@ class TextTokenizerConfig:
 
     def vocabulary(self) -> int:
         """Entries that a model must have room for, without fitting anything."""
-        return self.vocab_size if self.path is None else TextTokenizer.load(self.path).vocab_size
+        return self.vocab_size if self.path is None else _read(self.path).get_vocab_size()
 
 
 class TextTokenizer:
     """Strings to token ids and back, around a Hugging Face ``tokenizers.Tokenizer``.
 
     Args:
-        tokenizer: any tokenizer whose vocabulary has the five ``SPECIAL_TOKENS``.
+        tokenizer: any tokenizer whose vocabulary has the `special_tokens`.
+        modalities: those beside text.
 
     Raises:
         ValueError: naming the special tokens that the vocabulary lacks.
 
     Example:
-        >>> tokenizer = fit_text_tokenizer(["a red heart"], vocab_size=261)
+        >>> tokenizer = fit_text_tokenizer(["a red heart"], 261, ["image"])
         >>> tokenizer.decode([tokenizer.bos_id, *tokenizer.encode("<eos> é"), tokenizer.eos_id])
         '<eos> é'
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        missing = [token for token in SPECIAL_TOKENS if tokenizer.token_to_id(token) is None]
+    def __init__(self, tokenizer: Tokenizer, modalities: Sequence[str]) -> None:
+        special = special_tokens(modalities)
+        missing = [token for token in special if tokenizer.token_to_id(token) is None]
         if missing:
             raise ValueError(
                 f"the text tokenizer lacks the special tokens {', '.join(missing)}: add them "
@@ -63,9 +82,18 @@ class TextTokenizer:
         tokenizer.no_truncation()
         tokenizer.encode_special_tokens = True  # "<bos>" inside a text stays text
         self._tokenizer = tokenizer
-        ids = [tokenizer.token_to_id(token) or 0 for token in SPECIAL_TOKENS]
-        self.pad_id, self.bos_id, self.eos_id, self.boi_id, self.eoi_id = ids
+        self._modalities = tuple(modalities)
+        self._special = {token: tokenizer.token_to_id(token) or 0 for token in special}
+        self.pad_id, self.bos_id, self.eos_id = (self._special[token] for token in DOCUMENT_TOKENS)
         self.vocab_size: int = tokenizer.get_vocab_size(with_added_tokens=True)
+
+    def begin_id(self, modality: str) -> int:
+        """Id of the token that opens a block of a modality."""
+        return self._special[begin_token(modality)]
+
+    def end_id(self, modality: str) -> int:
+        """Id of the token that closes it."""
+        return self._special[end_token(modality)]
 
     def encode(self, text: str) -> list[int]:
         """Ids of one text, without any special token."""
@@ -89,73 +117,86 @@ class TextTokenizer:
         self._tokenizer.save(str(path))
 
     @classmethod
-    def load(cls, path: str | Path) -> TextTokenizer:
-        """The tokenizer of a ``tokenizer.json``.
+    def load(cls, path: str | Path, modalities: Sequence[str]) -> TextTokenizer:
+        """The tokenizer of a ``tokenizer.json``, for documents with these modalities beside text.
 
         Raises:
             ValueError: where the file is absent or is no tokenizer, or special tokens are missing.
         """
-        if not Path(path).is_file():
-            raise ValueError(
-                f"no text tokenizer at {str(path)!r}: give the path of a tokenizer.json"
-            )
-        try:
-            tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises plain Exception on whatever it cannot parse
-            raise ValueError(
-                f"{str(path)!r} is no tokenizer.json of `tokenizers`: {error}"
-            ) from error
-        return cls(tokenizer)
+        return cls(_read(path), modalities)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A pickled Tokenizer forgets encode_special_tokens, and data workers get pickled copies.
-        return _from_json, (self._tokenizer.to_str(),)
+        return _from_json, (self._tokenizer.to_str(), self._modalities)
 
 
-def _from_json(text: str) -> TextTokenizer:
-    return TextTokenizer(Tokenizer.from_str(text))
+def _from_json(text: str, modalities: Sequence[str]) -> TextTokenizer:
+    return TextTokenizer(Tokenizer.from_str(text), modalities)
 
 
-def fit_text_tokenizer(texts: Iterable[str], vocab_size: int) -> TextTokenizer:
-    """A byte-level BPE of at most ``vocab_size`` entries, special tokens first (ids 0 to 4).
+def _read(path: str | Path) -> Tokenizer:
+    if not Path(path).is_file():
+        raise ValueError(f"no text tokenizer at {str(path)!r}: give the path of a tokenizer.json")
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises plain Exception on whatever it cannot parse
+        raise ValueError(f"{str(path)!r} is no tokenizer.json of `tokenizers`: {error}") from error
+
+
+def fit_text_tokenizer(
+    texts: Iterable[str], vocab_size: int, modalities: Sequence[str]
+) -> TextTokenizer:
+    """A byte-level BPE of at most ``vocab_size`` entries, special tokens first.
 
     Few or short texts give fewer entries than asked for: read ``vocab_size`` of what comes back.
 
     Raises:
         ValueError: where ``vocab_size`` cannot hold the bytes and the special tokens.
     """
-    if vocab_size < SMALLEST_VOCABULARY:
+    special = special_tokens(modalities)
+    if vocab_size < 256 + len(special):
         raise ValueError(
-            f"vocab_size {vocab_size} is too small for 256 bytes and {len(SPECIAL_TOKENS)} special "
-            f"tokens: give at least {SMALLEST_VOCABULARY}"
+            f"vocab_size {vocab_size} is too small for 256 bytes and {len(special)} special "
+            f"tokens: give at least {256 + len(special)}"
         )
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=list(SPECIAL_TOKENS),
+        special_tokens=list(special),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return TextTokenizer(tokenizer)
+    return TextTokenizer(tokenizer, modalities)
 
 
 def load_text_tokenizer(
-    config: TextTokenizerConfig, texts: Callable[[], Iterable[str]], key: Any
+    config: TextTokenizerConfig,
+    modalities: Sequence[str],
+    texts: Callable[[], Iterable[str]],
+    key: Any,
 ) -> TextTokenizer:
     """The tokenizer of a config: the one at ``config.path``, or one fitted on the texts and cached.
 
     Args:
+        modalities: those beside text, whose begin and end tokens it needs.
         texts: gives the training texts; called only when there is something to fit.
         key: what determines the texts (JSON or dataclasses), for the cache.
     """
     if config.path is not None:
-        return TextTokenizer.load(config.path)
+        return TextTokenizer.load(config.path, modalities)
 
     def build(folder: Path) -> None:
-        fit_text_tokenizer(texts(), config.vocab_size).save(folder / "tokenizer.json")
+        fitted = fit_text_tokenizer(texts(), config.vocab_size, modalities)
+        fitted.save(folder / "tokenizer.json")
 
-    determinants = {"version": FIT_VERSION, "vocab_size": config.vocab_size, "texts": key}
-    return TextTokenizer.load(cached("text-tokenizer", determinants, build) / "tokenizer.json")
+    determinants = {
+        "version": FIT_VERSION,
+        "vocab_size": config.vocab_size,
+        "modalities": list(modalities),
+        "texts": key,
+    }
+    folder = cached("text-tokenizer", determinants, build)
+    return TextTokenizer.load(folder / "tokenizer.json", modalities)

@@ -30,7 +30,7 @@ def make_batch() -> MultimodalBatch:
         return TextSegment(rng.integers(FIRST_WORD, INTERFACE.vocab_size, count))
 
     def picture() -> ImageSegment:
-        return ImageSegment(rng.standard_normal(INTERFACE.latent_shape, np.float32))
+        return ImageSegment(rng.standard_normal((3, 4, 4), np.float32))
 
     pictures = Document((words(2), picture(), words(2), picture(), words(3)))
     layout = tiny_layout(32)
@@ -46,7 +46,7 @@ def make_batch() -> MultimodalBatch:
             row.noise.append(rng.standard_normal(latents.shape, np.float32))
             row.time.append(int(rng.integers(1000)) / 1000)
         rows.append(row)
-    return collate(rows, 0, INTERFACE.latent_shape)
+    return collate(rows, 0, layout)
 
 
 BATCH = make_batch()
@@ -54,7 +54,7 @@ BATCH = make_batch()
 
 def hidden(model: MultimodalModel, batch: MultimodalBatch) -> Tensor:
     """Final hidden states [B, S, D], zeros at padding."""
-    noised = model.image.add_noise(batch.latents_NCHW, batch.noise_NCHW, batch.time_N)
+    noised = model.diffusion.add_noise(batch.latents_NCHW, batch.noise_NCHW, batch.time_N)
     with torch.no_grad():
         hidden_TD, groups, _ = model.hidden(batch, noised)
     return groups.restore(hidden_TD).view(*batch.token_BS.shape, -1)

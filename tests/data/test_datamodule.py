@@ -87,7 +87,7 @@ def test_pools_hold_the_pictures_and_all_their_captions(
     prepared, pool = data.prepared, data.prepared.pool(split)
     assert len(pool) == (64 if split == "train" else 16)
     pictures = prepared.pictures(split, 0, 16)
-    assert np.array_equal(prepared.images.decode(torch.tensor(pool.latents_NCHW[:16])), pictures)
+    assert np.array_equal(prepared.images.decode(torch.tensor(pool.images[:16])), pictures)
     for index in range(16):
         scene = prepared.source.scene(split, CONFIG.seed, index)
         captions = prepared.source.captions(scene)

@@ -3,6 +3,7 @@
 Shapes: B rows, S positions, L text targets, N images, P patches per image, C x H x W latents.
 """
 
+from collections import Counter
 from itertools import chain
 
 import numpy as np
@@ -12,11 +13,14 @@ import torch
 from factories import (
     BOI,
     BOS,
+    BOS_SPEECH,
+    CHAMELEON_SPEECH,
     EOI,
     EOS,
+    EOS_SPEECH,
     FIRST_WORD,
     INTERFACE,
-    PAD,
+    TRANSFUSION_SPEECH,
     TWO,
     random_batch,
     random_batches,
@@ -25,10 +29,18 @@ from factories import (
 )
 
 from mot_lab.batch import MultimodalBatch
-from mot_lab.data.documents import Document, DocumentStream, ImageSegment, TextSegment
-from mot_lab.data.packing import NO_TARGET, Layout, Row, collate, pack_row
+from mot_lab.data.documents import (
+    CodeSegment,
+    Document,
+    DocumentStream,
+    ImageSegment,
+    TextSegment,
+)
+from mot_lab.data.interface import DataInterface
+from mot_lab.data.packing import NO_TARGET, Row, collate, pack_row
 
 LAYOUT = tiny_layout(40)
+SHAPE = (3, 4, 4)
 X = NO_TARGET
 
 
@@ -37,7 +49,7 @@ def text(*ids: int) -> TextSegment:
 
 
 def picture(value: float = 0.0) -> ImageSegment:
-    return ImageSegment(np.full(INTERFACE.latent_shape, value, np.float32))
+    return ImageSegment(np.full(SHAPE, value, np.float32))
 
 
 def test_a_row_by_hand() -> None:
@@ -84,6 +96,42 @@ def test_a_row_by_hand() -> None:
     assert [float(latents[0, 0, 0]) for latents in row.latents] == [1.0, 2.0]
 
 
+def codes(modality: str, *values: int) -> CodeSegment:
+    return CodeSegment(modality, np.array(values))
+
+
+def test_a_row_of_codes_by_hand() -> None:
+    """A caption with its picture, of fixed length, and a recording, which ends where it says."""
+    layout, row = tiny_layout(20, CHAMELEON_SPEECH), Row.empty(20)
+    row.add(Document((text(10), codes("image", 3, 1, 0, 2))), layout)
+    row.add(Document((codes("speech", 6, 6), text(11))), layout)
+    images, units = [43, 41, 40, 42], [58, 58]  # 40 text tokens, then 12 codes, then 7 units
+    assert row.token_S.tolist() == (
+        [BOS, 10, BOI, *images, EOI, EOS, BOS, BOS_SPEECH, *units, EOS_SPEECH, 11, EOS, *[0] * 4]
+    )
+    assert row.modality_S.tolist() == [0] * 3 + [1] * 4 + [0] * 4 + [2] * 2 + [0] * 3 + [-1] * 4
+    assert row.image_S.tolist() == [-1] * 20  # nothing is seen both ways
+    assert row.target_S.tolist() == (
+        [10, BOI, *images, X, EOS, X, BOS_SPEECH, *units, EOS_SPEECH, 11, EOS, X, *[X] * 4]
+    )
+    batch = collate([row], 0, layout)
+    assert batch.counts == {"text": 10, "image": 4, "speech": 2}
+    assert batch.target_counts == {"text": 7, "image": 4, "speech": 2}
+    of_codes = batch.target_L >= 40
+    assert batch.target_modality_L[of_codes].tolist() == [1] * 4 + [2] * 2
+    assert not batch.target_modality_L[~of_codes].any()
+
+
+def test_segments_that_do_not_fit_the_layout_are_refused() -> None:
+    layout = tiny_layout(20, CHAMELEON_SPEECH)
+    with pytest.raises(ValueError, match="image block of 3 codes, not 4"):
+        layout.size(Document((codes("image", 1, 2, 3),)))
+    with pytest.raises(ValueError, match="denoised pictures, the layout has text, image, speech"):
+        layout.size(Document((picture(),)))
+    with pytest.raises(ValueError, match="a segment is of ink"):
+        layout.size(Document((codes("ink", 1),)))
+
+
 def test_sizes() -> None:
     assert LAYOUT.size(Document((text(5, 6, 7),))) == 5
     assert LAYOUT.size(Document((text(5, 6, 7),), cut=True)) == 4
@@ -91,9 +139,10 @@ def test_sizes() -> None:
 
 
 @pytest.mark.parametrize("length", [12, 24, 61])
-def test_packing_is_the_loop_oracle(length: int) -> None:
-    layout, padded, cut = tiny_layout(length), 0, 0
-    stream = tiny_stream(prose_share=0.3)
+@pytest.mark.parametrize("interface", [INTERFACE, CHAMELEON_SPEECH, TRANSFUSION_SPEECH])
+def test_packing_is_the_loop_oracle(length: int, interface: DataInterface) -> None:
+    layout, padded, cut = tiny_layout(length, interface), 0, 0
+    stream = tiny_stream(prose_share=0.3, interface=interface)
     for index in range(60):
         row = pack_row(stream, layout, (3, index))
         expected = oracles.pack_row(stream, layout, (3, index))
@@ -123,7 +172,7 @@ def test_a_row_is_a_function_of_seed_and_index() -> None:
 
     def packed(seed: int, index: int) -> str:
         row = pack_row(stream, layout, (seed, index))
-        return collate([row], 0, INTERFACE.latent_shape).sha256()
+        return collate([row], 0, layout).sha256()
 
     forwards = [packed(0, index) for index in range(20)]
     assert [packed(0, index) for index in reversed(range(20))] == forwards[::-1]
@@ -144,6 +193,31 @@ def test_shares_of_prose_and_of_captions_first() -> None:
         assert {len(extreme.draw(rng).segments) for _ in range(50)} == {kind}
 
 
+def test_captions_are_dropped_before_pictures_only() -> None:
+    stream, rng = tiny_stream(prose_share=0.0, caption_dropout=0.25), np.random.default_rng(0)
+    documents = [stream.draw(rng) for _ in range(4000)]
+    alone = sum(len(document.segments) == 1 for document in documents) / 4000
+    assert alone == pytest.approx(0.8 * 0.25, abs=0.02)
+    pairs = [document for document in documents if len(document.segments) == 2]
+    first = sum(isinstance(document.segments[0], ImageSegment) for document in pairs) / 4000
+    assert first == pytest.approx(0.2, abs=0.02)
+
+
+def test_speech_comes_in_every_direction() -> None:
+    stream = tiny_stream(prose_share=0.2, interface=CHAMELEON_SPEECH)
+    rng, kinds = np.random.default_rng(0), Counter()
+    for _ in range(4000):
+        segments = stream.draw(rng).segments
+        kinds["+".join(getattr(each, "modality", "text") for each in segments)] += 1
+    # A third is speech, in four directions; where there is no picture for it, it stands alone.
+    share = {name: number / 4000 for name, number in kinds.items()}
+    assert share["text+speech"] == pytest.approx(1 / 12, abs=0.02)
+    assert share["speech+text"] == pytest.approx(1 / 12, abs=0.02)
+    assert share["image+speech"] == pytest.approx(1 / 24, abs=0.02)
+    assert share["speech"] == pytest.approx(1 / 12 + 1 / 24, abs=0.02)
+    assert share["text"] == pytest.approx(0.2 * 2 / 3, abs=0.02)
+
+
 def _image(document: Document) -> ImageSegment:
     (found,) = (each for each in document.segments if isinstance(each, ImageSegment))
     return found
@@ -155,7 +229,7 @@ def test_pictures_go_with_their_own_captions_and_all_are_drawn() -> None:
     for _ in range(500):
         document = stream.draw(rng)
         latents = _image(document).latents_CHW
-        (scene,) = (i for i in range(len(pool)) if np.array_equal(pool.latents_NCHW[i], latents))
+        (scene,) = (i for i in range(len(pool)) if np.array_equal(pool.images[i], latents))
         (caption,) = (each for each in document.segments if isinstance(each, TextSegment))
         (choice,) = (c for c in range(2) if np.array_equal(pool.caption(scene, c / 2), caption.ids))
         drawn.add((scene, choice))
@@ -181,7 +255,7 @@ def check_batch(batch: MultimodalBatch) -> None:
         name: getattr(batch, f"{name}_BS").flatten()
         for name in ("token", "modality", "document", "position", "image")
     }
-    length, patches = batch.token_BS.shape[1], INTERFACE.tokens_per_image
+    length, patches = batch.token_BS.shape[1], INTERFACE.others["image"].length
     assert batch.counts == {name: int((flat["modality"] == i).sum()) for i, name in enumerate(TWO)}
     assert batch.patch_place_M.tolist() == (flat["modality"] == 1).nonzero()[:, 0].tolist()
     assert batch.patch_place_M.numel() == batch.num_images * patches
@@ -221,7 +295,7 @@ def test_invariants_of_batches(length: int, rows: int) -> None:
 
 def test_a_batch_without_pictures_has_empty_latents() -> None:
     batch = next(random_batches(prose_share=1.0))
-    assert batch.latents_NCHW.shape == (0, *INTERFACE.latent_shape)
+    assert batch.latents_NCHW.shape == (0, *SHAPE)
     assert batch.num_images == 0
     check_batch(batch)
 
@@ -229,7 +303,7 @@ def test_a_batch_without_pictures_has_empty_latents() -> None:
 def test_latents_noise_and_times_go_with_their_rows() -> None:
     stream, layout = tiny_stream(), tiny_layout()
     rows = [pack_row(stream, layout, (0, index)) for index in range(4)]
-    batch = collate(rows, 7, INTERFACE.latent_shape)
+    batch = collate(rows, 7, layout)
     image = 0
     for row in rows:
         for latents, noise, time in zip(row.latents, row.noise, row.time, strict=True):
@@ -244,7 +318,7 @@ def test_latents_noise_and_times_go_with_their_rows() -> None:
 
 def test_a_picture_without_caption_room_is_never_cut() -> None:
     stream: DocumentStream = tiny_stream(prose_share=0.0)
-    layout = Layout(14, 4, PAD, BOS, EOS, BOI, EOI)
+    layout = tiny_layout(14)
     for index in range(50):
         row = pack_row(stream, layout, (0, index))
         assert (row.modality_S == 1).sum() == 4 * len(row.latents)
