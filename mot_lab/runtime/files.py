@@ -1,7 +1,9 @@
-"""Files that are whole or absent: written beside their name, forced to disk, renamed."""
+"""Files and folders that are whole or absent: written beside their name, then renamed."""
 
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +30,30 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         beside.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def require_new(path: Path) -> None:
+    """ValueError where something stands already."""
+    if path.exists():
+        raise ValueError(f"{path} exists already: give a new folder, or remove it")
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """An empty folder that gets the name ``path`` only once the body has filled it.
+
+    Raises:
+        ValueError: something stands there already.
+    """
+    require_new(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        yield beside
+        beside.chmod(0o755)  # mkdtemp's are for one user alone
+        beside.rename(path)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:

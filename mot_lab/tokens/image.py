@@ -1,14 +1,14 @@
-"""Image tokens of the diffusion setting: pictures as latents, and latents as pictures again.
+"""Image tokens: pictures as latents or as codes, and these as pictures again.
 
-Two kinds: ``pixels`` (the picture itself, in [-1, 1]) and ``vae`` (a diffusers ``AutoencoderKL``,
-loaded or fitted). Cutting latents into tokens is the work of the model's patch codec.
+Three kinds: ``pixels`` (the picture itself, in [-1, 1]), ``vae`` (a diffusers ``AutoencoderKL``)
+and ``vq`` (discrete codes, see ``vq.py``), loaded or fitted. Cutting latents into tokens is the
+work of the model's patch codec.
 
 Letters in tensor names: N pictures, H/W pixels, C x h x w latents of one picture.
 """
 
-import math
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -18,22 +18,22 @@ from torch import Tensor
 
 from mot_lab.tokens.autoencoder import (
     AutoencoderConfig,
-    Pictures,
     decode_pixels,
-    downsampling,
     encode_mean,
     fitted_autoencoder,
-    to_bytes,
-    to_unit_range,
 )
+from mot_lab.tokens.fitting import downsampling
+from mot_lab.tokens.pictures import PictureCoder, Pictures
 from mot_lab.tokens.pretrained import (
     pretrained_autoencoder,
     pretrained_latent_shape,
     weights_hash,
 )
+from mot_lab.tokens.vq import DiffusersVQTokenizer, VQTokenizer
+from mot_lab.tokens.vq_model import VQConfig, fitted_vq
+from mot_lab.tokens.vq_pretrained import pretrained_codes, pretrained_vq
 
-Kind = Literal["vae", "pixels"]
-CODING_BATCH = 256
+Kind = Literal["vae", "pixels", "vq"]
 
 
 @dataclass
@@ -41,16 +41,20 @@ class ImageTokenizerConfig:
     """Which image tokenizer a run uses.
 
     Attributes:
-        kind: ``vae`` for the latents of an autoencoder, ``pixels`` for none.
-        path: of a ``vae`` to be used as it is: a folder that diffusers saved, or a hub id.
+        kind: ``vae`` for the latents of an autoencoder, ``pixels`` for none, ``vq`` for discrete
+            codes.
+        path: of a ``vae`` or ``vq`` to be used as it is: a folder that diffusers saved (or, for
+            Chameleon's, transformers), or a hub id.
         subfolder: where in ``path`` it lies; often "vae" in a pipeline's repository.
         fit: the autoencoder that is fitted on the data where no path is given.
+        vq: the VQ-VAE that is.
     """
 
     kind: Kind = "vae"
     path: str | None = None
     subfolder: str = ""
     fit: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    vq: VQConfig = field(default_factory=VQConfig)
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -59,62 +63,61 @@ class ImageTokenizerConfig:
             )
         if self.kind == "pixels" and self.path is not None:
             raise ValueError(
-                f"kind 'pixels' has nothing to load from {self.path!r}: say kind 'vae'"
+                f"kind 'pixels' has nothing to load from {self.path!r}: say kind 'vae' or 'vq'"
             )
 
     def latent_shape(self, canvas: int) -> tuple[int, int, int]:
         """(C, h, w) of the latents of a ``canvas`` x ``canvas`` picture, without fitting anything.
 
         Raises:
-            ValueError: where the autoencoder is not found, or does not halve the canvas evenly.
+            ValueError: where the kind has none, the autoencoder is not found, or it does not halve
+                the canvas evenly.
         """
+        if self.kind == "vq":
+            raise ValueError("an image tokenizer of kind 'vq' has codes, no latents: say 'vae'")
         if self.kind == "pixels":
             return 3, canvas, canvas
         if self.path is not None:
             return pretrained_latent_shape(self.path, self.subfolder, canvas)
         return self.fit.latent_shape(canvas)
 
+    def codes(self, canvas: int) -> tuple[int, int]:
+        """(codes there are, codes of a ``canvas`` x ``canvas`` picture), without fitting anything.
 
-class ImageTokenizer(ABC):
+        Raises:
+            ValueError: where the kind has none, the model is not found, or it does not halve the
+                canvas evenly.
+        """
+        if self.kind != "vq":
+            raise ValueError(
+                f"an image tokenizer of kind {self.kind!r} has latents, no codes: say 'vq'"
+            )
+        if self.path is not None:
+            return pretrained_codes(self.path, self.subfolder, canvas)
+        return self.vq.codes(canvas)
+
+
+class ImageTokenizer(PictureCoder):
     """Pictures to latents and back, in batches and without gradients.
 
     Args:
         canvas: pixels of a side of every picture.
         latent_shape: (C, h, w) of one picture.
-        fingerprint: hash of all that the latents depend on beside the pictures, for cache keys.
+        fingerprint, origin: see :class:`PictureCoder`.
     """
 
-    def __init__(self, canvas: int, latent_shape: tuple[int, int, int], fingerprint: str) -> None:
-        self.canvas = canvas
+    def __init__(
+        self, canvas: int, latent_shape: tuple[int, int, int], fingerprint: str, origin: str
+    ) -> None:
+        super().__init__(canvas, fingerprint, origin)
         self.latent_shape = latent_shape
-        self.fingerprint = fingerprint
-
-    @abstractmethod
-    def _encode(self, pixels_NCHW: Tensor) -> Tensor: ...
-
-    @abstractmethod
-    def _decode(self, latents_NChw: Tensor) -> Tensor: ...
 
     def encode(self, images_NHWC: np.ndarray) -> Tensor:
         """Latents of uint8 pictures [N, H, W, 3]: float32 [N, C, h, w] on the CPU.
 
         Nothing is drawn at random; only rounding depends on the size of the batch.
         """
-        expected = (self.canvas, self.canvas, 3)
-        wrong = images_NHWC.dtype != np.uint8 or images_NHWC.shape[1:] != expected
-        if wrong or not len(images_NHWC):
-            raise ValueError(
-                f"pictures are {images_NHWC.dtype} {list(images_NHWC.shape)}; "
-                f"give uint8 [N, {self.canvas}, {self.canvas}, 3] with N > 0"
-            )
-        with torch.inference_mode():
-            pixels_NHWC = torch.from_numpy(np.ascontiguousarray(images_NHWC))
-            parts = [
-                self._encode(to_unit_range(part_NHWC)).cpu()
-                for part_NHWC in pixels_NHWC.split(CODING_BATCH)
-            ]
-            latents_NChw = torch.cat(parts)
-        return latents_NChw.clone()  # an ordinary tensor, which a loss may be taken of
+        return self._encode_all(images_NHWC)
 
     def decode(self, latents_NChw: Tensor) -> np.ndarray:
         """Pictures of latents [N, C, h, w]: uint8 [N, H, W, 3], clipped to what bytes hold."""
@@ -123,38 +126,24 @@ class ImageTokenizer(ABC):
                 f"latents are {list(latents_NChw.shape)}; give [N, C, h, w] with N > 0 and "
                 f"(C, h, w) = {self.latent_shape}"
             )
-        with torch.inference_mode():
-            parts = [
-                to_bytes(self._decode(part_NChw.float())).cpu()
-                for part_NChw in latents_NChw.split(CODING_BATCH)
-            ]
-            return torch.cat(parts).numpy()
-
-    def reconstruction_error(self, images_NHWC: np.ndarray) -> dict[str, Any]:
-        """How much encoding and decoding loses: to be printed beside what rests on it.
-
-        Returns:
-            ``mse``: mean squared error of colours in [0, 1], over all pictures; ``psnr``: in dB, of
-            that mean, None where nothing is lost; ``n``: pictures.
-        """
-        decoded_NHWC = self.decode(self.encode(images_NHWC))
-        difference = decoded_NHWC.astype(np.float64) - images_NHWC.astype(np.float64)
-        mse = float(np.square(difference / 255).mean())
-        psnr = -10 * math.log10(mse) if mse > 0 else None
-        return {"mse": mse, "psnr": psnr, "n": len(images_NHWC)}
+        return self._decode_all(latents_NChw.float())
 
 
 class PixelTokenizer(ImageTokenizer):
     """No autoencoder: latents are pixels in [-1, 1], and nothing is lost."""
 
     def __init__(self, canvas: int) -> None:
-        super().__init__(canvas, (3, canvas, canvas), "pixels")
+        super().__init__(canvas, (3, canvas, canvas), "pixels", "")
+
+    def save(self, folder: Path) -> None:
+        """There is nothing to write: always ValueError."""
+        raise ValueError("pixels are their own tokens: there is no image tokenizer to save")
 
     def _encode(self, pixels_NCHW: Tensor) -> Tensor:
         return pixels_NCHW
 
-    def _decode(self, latents_NChw: Tensor) -> Tensor:
-        return latents_NChw
+    def _decode(self, encoded: Tensor) -> Tensor:
+        return encoded
 
 
 class AutoencoderTokenizer(ImageTokenizer):
@@ -177,14 +166,19 @@ class AutoencoderTokenizer(ImageTokenizer):
         self._mean_1C11, self._deviation_1C11 = mean, deviation
         cells = canvas // downsampling(model.config)
         latent_shape = (model.config["latent_channels"], cells, cells)
-        super().__init__(canvas, latent_shape, weights_hash(model))
+        origin = str(model.config["_name_or_path"])
+        super().__init__(canvas, latent_shape, weights_hash(model.config, model), origin)
+
+    def save(self, folder: Path) -> None:
+        """Write a folder that diffusers loads, with the statistics."""
+        self.model.save_pretrained(folder)
 
     def _encode(self, pixels_NCHW: Tensor) -> Tensor:
         mean_NChw = encode_mean(self.model, pixels_NCHW.to(self.model.device))
         return (mean_NChw - self._mean_1C11) / self._deviation_1C11
 
-    def _decode(self, latents_NChw: Tensor) -> Tensor:
-        latents_NChw = latents_NChw.to(self.model.device)
+    def _decode(self, encoded: Tensor) -> Tensor:
+        latents_NChw = encoded.to(self.model.device)
         return decode_pixels(self.model, latents_NChw * self._deviation_1C11 + self._mean_1C11)
 
 
@@ -194,7 +188,7 @@ def load_image_tokenizer(
     images: Pictures,
     key: Any,
     device: torch.device | str = "cpu",
-) -> ImageTokenizer:
+) -> ImageTokenizer | VQTokenizer:
     """The tokenizer of a config; what has to be fitted or measured is found in the cache again.
 
     Args:
@@ -203,7 +197,12 @@ def load_image_tokenizer(
         key: what determines those pictures (JSON or dataclasses), for the cache.
         device: where an autoencoder is fitted and used.
     """
-    config.latent_shape(canvas)  # a canvas that does not fit fails before anything is fitted
+    if config.kind == "vq":
+        config.codes(canvas)  # a canvas that does not fit fails before anything is fitted
+        if config.path is not None:
+            return pretrained_vq(config.path, config.subfolder, canvas, device)
+        return DiffusersVQTokenizer(fitted_vq(config.vq, canvas, images, key, device), canvas)
+    config.latent_shape(canvas)
     if config.kind == "pixels":
         return PixelTokenizer(canvas)
     if config.path is not None:

@@ -3,22 +3,26 @@
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from diffusers.models import AutoencoderKL
+from diffusers.models.modeling_utils import ModelMixin
+from torch import nn
 
 from mot_lab.runtime.cache import cached
 from mot_lab.tokens.autoencoder import (
-    Pictures,
-    downsampling,
     latent_statistics,
     picture_latent_shape,
     register_statistics,
 )
+from mot_lab.tokens.fitting import downsampling
+from mot_lab.tokens.pictures import Pictures
 
 MEASURE_VERSION = 1  # raised whenever the same weights and pictures would give other statistics
+Network = TypeVar("Network", bound=ModelMixin)
 
 
 def pretrained_autoencoder(
@@ -32,14 +36,15 @@ def pretrained_autoencoder(
     Raises:
         ValueError: where there is no such autoencoder.
     """
-    model = _load(path, subfolder, device)
+    model = load_diffusers(AutoencoderKL, path, subfolder).to(device)
     if model.config["latents_mean"] is not None and model.config["latents_std"] is not None:
         return model
 
     def build(folder: Path) -> None:
         (folder / "statistics.json").write_text(json.dumps(latent_statistics(model, pictures)))
 
-    determinants = {"version": MEASURE_VERSION, "weights": weights_hash(model), "pictures": key}
+    weights = weights_hash(model.config, model)
+    determinants = {"version": MEASURE_VERSION, "weights": weights, "pictures": key}
     folder = cached("latent-statistics", determinants, build)
     register_statistics(model, *json.loads((folder / "statistics.json").read_text()))
     return model
@@ -51,17 +56,18 @@ def pretrained_latent_shape(path: str, subfolder: str, canvas: int) -> tuple[int
     Raises:
         ValueError: where there is no such autoencoder, or it does not fit the canvas.
     """
-    _require_findable(path)
-    try:
-        config = AutoencoderKL.load_config(path, subfolder=subfolder or None)
-    except (OSError, ValueError) as error:
-        raise _not_found(path, subfolder, error) from error
+    config = saved_config(path, subfolder)
+    if config.get("_class_name") != "AutoencoderKL":
+        raise ValueError(
+            f"{described(path, subfolder)} is {kind_of(config)}, no diffusers AutoencoderKL: "
+            f"give one, or say kind 'vq' of a VQ model"
+        )
     return picture_latent_shape(config["latent_channels"], downsampling(config), canvas)
 
 
-def weights_hash(model: AutoencoderKL) -> str:
-    """Hash of an autoencoder's configuration and weights (16 hex digits)."""
-    plain = {name: value for name, value in model.config.items() if not name.startswith("_")}
+def weights_hash(config: Mapping[str, Any], model: nn.Module) -> str:
+    """Hash of a network's configuration and weights (16 hex digits)."""
+    plain = {name: value for name, value in config.items() if not name.startswith("_")}
     digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
     for name, weight in sorted(model.state_dict().items()):
         digest.update(name.encode())
@@ -69,24 +75,58 @@ def weights_hash(model: AutoencoderKL) -> str:
     return digest.hexdigest()[:16]
 
 
-def _load(path: str, subfolder: str, device: torch.device | str) -> AutoencoderKL:
-    _require_findable(path)
-    try:
-        model = AutoencoderKL.from_pretrained(
-            path, subfolder=subfolder or None, torch_dtype=torch.float32, low_cpu_mem_usage=False
-        )
-    except (OSError, ValueError) as error:
-        raise _not_found(path, subfolder, error) from error
-    return model.to(device).eval()
+def saved_config(path: str, subfolder: str) -> dict[str, Any]:
+    """The ``config.json`` of a folder or hub id, of diffusers or of transformers.
 
-
-def _require_findable(path: str) -> None:
+    Raises:
+        ValueError: where there is none.
+    """
     if not Path(path).is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", path):
         raise ValueError(
-            f"no autoencoder at {path!r}: give a folder that diffusers saved, or a hub id"
+            f"no autoencoder at {path!r}: give a folder that diffusers or transformers saved, or a "
+            f"hub id"
         )
+    try:
+        return dict(AutoencoderKL.load_config(path, subfolder=subfolder or None))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"no config.json at {described(path, subfolder)}: {error}") from error
 
 
-def _not_found(path: str, subfolder: str, error: Exception) -> ValueError:
-    where = f"{path!r}, subfolder {subfolder!r}" if subfolder else f"{path!r}"
-    return ValueError(f"no diffusers AutoencoderKL at {where}, a folder or a hub id: {error}")
+def load_diffusers(network: type[Network], path: str, subfolder: str) -> Network:
+    """A diffusers network in fp32, for inference.
+
+    Raises:
+        ValueError: where there is none, or some of its weights are missing.
+    """
+    saved_config(path, subfolder)
+    try:
+        loaded: Any = network.from_pretrained(
+            path,
+            subfolder=subfolder or None,
+            torch_dtype=torch.float32,
+            low_cpu_mem_usage=False,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise unreadable(path, subfolder, network.__name__, error) from error
+    model: Network
+    model, found = loaded
+    if missing := sorted(found["missing_keys"]):
+        reason = f"{len(missing)} weights are missing, like {missing[0]}"
+        raise unreadable(path, subfolder, network.__name__, reason)
+    return model.eval()  # type: ignore[no-any-return]
+
+
+def described(path: str, subfolder: str) -> str:
+    """A place, for messages."""
+    return f"{path!r}, subfolder {subfolder!r}" if subfolder else f"{path!r}"
+
+
+def kind_of(config: Mapping[str, Any]) -> str:
+    """What a ``config.json`` says that it is of, for messages."""
+    return str(config.get("_class_name") or config.get("model_type") or "of an unknown kind")
+
+
+def unreadable(path: str, subfolder: str, what: str, reason: Exception | str) -> ValueError:
+    """The error of weights that cannot be used."""
+    return ValueError(f"no whole {what} at {described(path, subfolder)}: {reason}")

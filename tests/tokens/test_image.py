@@ -5,28 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from coloured_squares import CANVAS, forbidden, squares
 from diffusers import AutoencoderKL
 
 from mot_lab.tokens import autoencoder
 from mot_lab.tokens.autoencoder import AutoencoderConfig, fit_autoencoder
 from mot_lab.tokens.image import ImageTokenizer, ImageTokenizerConfig, load_image_tokenizer
 
-CANVAS = 16
-COLOURS = np.array([[248, 178, 196], [72, 118, 214], [20, 160, 40], [250, 240, 20]], np.uint8)
 SMALL = AutoencoderConfig(
     downsample=8, space_to_depth=4, latent_channels=4, width=32, fit_steps=150, batch_size=16
 )
-
-
-def shapes(start: int, count: int) -> np.ndarray:
-    """A coloured square in a quarter of a plain ground; picture i is a function of i."""
-    pictures = np.empty((count, CANVAS, CANVAS, 3), np.uint8)
-    for row in range(count):
-        draw = np.random.default_rng(start + row)
-        pictures[row] = COLOURS[draw.integers(4)]
-        top, left = 8 * draw.integers(0, 2, 2)
-        pictures[row, top : top + 8, left : left + 8] = COLOURS[draw.integers(4)]
-    return pictures
 
 
 @pytest.fixture(scope="module")
@@ -39,18 +27,14 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def fitted(cache) -> ImageTokenizer:
-    return load_image_tokenizer(ImageTokenizerConfig(fit=SMALL), CANVAS, shapes, "shapes")
-
-
-def forbidden(start: int, count: int) -> np.ndarray:
-    raise AssertionError("asked for training pictures although nothing was to be fitted")
+    return load_image_tokenizer(ImageTokenizerConfig(fit=SMALL), CANVAS, squares, "squares")
 
 
 def test_pixels_are_exact_to_the_byte() -> None:
     config = ImageTokenizerConfig(kind="pixels")
     tokenizer = load_image_tokenizer(config, CANVAS, forbidden, "")
     levels = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, CANVAS, CANVAS, 3)
-    images = np.concatenate([levels, shapes(0, 300)])
+    images = np.concatenate([levels, squares(0, 300)])
     latents = tokenizer.encode(images)
     assert latents.shape == (301, 3, CANVAS, CANVAS) == (301, *config.latent_shape(CANVAS))
     assert (latents.min().item(), latents.max().item()) == (-1.0, 1.0)
@@ -59,7 +43,7 @@ def test_pixels_are_exact_to_the_byte() -> None:
 
 
 def test_shapes_and_types(fitted: ImageTokenizer) -> None:
-    images = shapes(5000, 300)  # more than one batch
+    images = squares(5000, 300)  # more than one batch
     latents = fitted.encode(images)
     assert fitted.latent_shape == ImageTokenizerConfig(fit=SMALL).latent_shape(CANVAS) == (4, 2, 2)
     assert latents.shape == (300, 4, 2, 2) and latents.dtype == torch.float32
@@ -69,7 +53,7 @@ def test_shapes_and_types(fitted: ImageTokenizer) -> None:
 
 
 def test_encoding_is_deterministic(fitted: ImageTokenizer) -> None:
-    images = shapes(0, 4)
+    images = squares(0, 4)
     assert torch.equal(fitted.encode(images), fitted.encode(images))
 
 
@@ -80,16 +64,16 @@ def test_decoding_clips_and_rounds() -> None:
 
 
 def test_latents_are_normalised(fitted: ImageTokenizer) -> None:
-    latents = fitted.encode(shapes(0, autoencoder.MEASURED_PICTURES)).double()
+    latents = fitted.encode(squares(0, autoencoder.MEASURED_PICTURES)).double()
     assert latents.mean(dim=(0, 2, 3)).abs().max() < 1e-4
     assert (latents.std(dim=(0, 2, 3)) - 1).abs().max() < 1e-4
-    held_out = fitted.encode(shapes(10_000, 1024))
+    held_out = fitted.encode(squares(10_000, 1024))
     assert held_out.mean(dim=(0, 2, 3)).abs().max() < 0.15
     assert (held_out.std(dim=(0, 2, 3)) - 1).abs().max() < 0.15
 
 
 def test_reconstruction_error(fitted: ImageTokenizer) -> None:
-    images = shapes(10_000, 64)
+    images = squares(10_000, 64)
     error = fitted.reconstruction_error(images)
     decoded = fitted.decode(fitted.encode(images))
     mse = np.mean((decoded / 255.0 - images / 255.0) ** 2)
@@ -100,9 +84,9 @@ def test_reconstruction_error(fitted: ImageTokenizer) -> None:
 
 
 def test_a_second_call_does_not_fit(fitted: ImageTokenizer) -> None:
-    again = load_image_tokenizer(ImageTokenizerConfig(fit=SMALL), CANVAS, forbidden, "shapes")
+    again = load_image_tokenizer(ImageTokenizerConfig(fit=SMALL), CANVAS, forbidden, "squares")
     assert again.fingerprint == fitted.fingerprint
-    assert torch.equal(again.encode(shapes(0, 8)), fitted.encode(shapes(0, 8)))
+    assert torch.equal(again.encode(squares(0, 8)), fitted.encode(squares(0, 8)))
     with pytest.raises(AssertionError, match="asked for training pictures"):
         load_image_tokenizer(ImageTokenizerConfig(fit=SMALL), CANVAS, forbidden, "other pictures")
 
@@ -112,10 +96,10 @@ def test_fitting_repeats_and_leaves_the_random_state_alone() -> None:
         downsample=8, space_to_depth=8, latent_channels=2, width=32, fit_steps=3, batch_size=2
     )
     before = torch.get_rng_state()
-    first = fit_autoencoder(config, CANVAS, shapes, "cpu").state_dict()
+    first = fit_autoencoder(config, CANVAS, squares, "cpu").state_dict()
     assert torch.equal(before, torch.get_rng_state())
     torch.rand(1)
-    second = fit_autoencoder(config, CANVAS, shapes, "cpu").state_dict()
+    second = fit_autoencoder(config, CANVAS, squares, "cpu").state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -125,7 +109,7 @@ def test_loaded_from_its_folder_gives_the_same_latents(fitted, cache: Path) -> N
     config = ImageTokenizerConfig(path=str(folder))
     assert config.latent_shape(CANVAS) == (4, 2, 2)
     loaded = load_image_tokenizer(config, CANVAS, forbidden, "")
-    assert torch.equal(loaded.encode(shapes(0, 8)), fitted.encode(shapes(0, 8)))
+    assert torch.equal(loaded.encode(squares(0, 8)), fitted.encode(squares(0, 8)))
 
 
 def test_a_pretrained_autoencoder_without_statistics_is_measured(cache, tmp_path) -> None:
@@ -139,19 +123,21 @@ def test_a_pretrained_autoencoder_without_statistics_is_measured(cache, tmp_path
     usual.save_pretrained(tmp_path / "vae")
     config = ImageTokenizerConfig(path=str(tmp_path), subfolder="vae")
     assert config.latent_shape(CANVAS) == (4, 8, 8)
-    measured = load_image_tokenizer(config, CANVAS, shapes, "shapes")
-    latents = measured.encode(shapes(0, autoencoder.MEASURED_PICTURES))
+    measured = load_image_tokenizer(config, CANVAS, squares, "squares")
+    latents = measured.encode(squares(0, autoencoder.MEASURED_PICTURES))
     assert latents.mean(dim=(0, 2, 3)).abs().max() < 1e-3
     assert (latents.std(dim=(0, 2, 3)) - 1).abs().max() < 1e-3
-    again = load_image_tokenizer(config, CANVAS, forbidden, "shapes")
-    assert torch.equal(again.encode(shapes(0, 8)), measured.encode(shapes(0, 8)))
+    again = load_image_tokenizer(config, CANVAS, forbidden, "squares")
+    assert torch.equal(again.encode(squares(0, 8)), measured.encode(squares(0, 8)))
 
 
 def test_errors(fitted: ImageTokenizer, tmp_path) -> None:
-    with pytest.raises(ValueError, match="'vq' is none of vae, pixels"):
-        ImageTokenizerConfig(kind="vq")
+    with pytest.raises(ValueError, match="'dvae' is none of vae, pixels, vq"):
+        ImageTokenizerConfig(kind="dvae")
     with pytest.raises(ValueError, match="'pixels' has nothing to load"):
         ImageTokenizerConfig(kind="pixels", path="somewhere")
+    with pytest.raises(ValueError, match="no image tokenizer to save"):
+        load_image_tokenizer(ImageTokenizerConfig("pixels"), 8, forbidden, "").save(tmp_path)
     with pytest.raises(ValueError, match="downsample 6 must be"):
         AutoencoderConfig(downsample=6)
     with pytest.raises(ValueError, match="space_to_depth 8 must be at most downsample 4"):
@@ -164,11 +150,11 @@ def test_errors(fitted: ImageTokenizer, tmp_path) -> None:
         load_image_tokenizer(ImageTokenizerConfig(fit=SMALL), 20, forbidden, "")
     with pytest.raises(ValueError, match="no autoencoder at '/absent'"):
         load_image_tokenizer(ImageTokenizerConfig(path="/absent"), CANVAS, forbidden, "")
-    with pytest.raises(ValueError, match="no diffusers AutoencoderKL at"):
+    with pytest.raises(ValueError, match=r"no config\.json at"):
         load_image_tokenizer(ImageTokenizerConfig(path=str(tmp_path)), CANVAS, forbidden, "")
     with pytest.raises(ValueError, match=r"give uint8 \[N, 16, 16, 3\]"):
-        fitted.encode(shapes(0, 2)[:, :8])
+        fitted.encode(squares(0, 2)[:, :8])
     with pytest.raises(ValueError, match=r"\(4, 2, 2\)"):
         fitted.decode(torch.zeros(1, 3, 2, 2))
     with pytest.raises(ValueError, match="N > 0"):
-        fitted.reconstruction_error(shapes(0, 0))
+        fitted.reconstruction_error(squares(0, 0))
