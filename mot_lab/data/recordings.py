@@ -1,0 +1,207 @@
+"""Recordings of people: a manifest of audio files with their transcripts and, often, pictures.
+
+A manifest is JSON lines or CSV with the fields ``audio`` and ``text`` and, where there are any,
+``picture``, ``speaker`` and ``split``; paths are relative to the manifest's folder.
+"""
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import resvg_py
+from PIL import Image
+
+from mot_lab.runtime.files import atomic_file
+from mot_lab.tokens.speech_features import Recording, UnusableRecording, speech_extra
+
+SPLITS = ("train", "val", "test")
+FIELDS = ("audio", "text", "picture", "speaker", "split")
+HELD_OUT = 0.1  # share of the transcripts in val, and in test, where a manifest names no split
+
+
+@dataclass(frozen=True)
+class SpokenCaption:
+    """One line of a manifest.
+
+    Attributes:
+        audio: file of any format and rate that soundfile reads (WAV, FLAC, Ogg, MP3).
+        text: what is said.
+        picture: file that Pillow reads, of what is talked about.
+        speaker: a name.
+        split: ``train``, ``val`` or ``test``.
+    """
+
+    audio: Path
+    text: str
+    picture: Path | None = None
+    speaker: str | None = None
+    split: str = "train"
+
+
+def read_manifest(path: str | Path) -> list[SpokenCaption]:
+    """Every line of a manifest, in its order.
+
+    Where it names no splits, a transcript's hash does: 10% of the different transcripts are val
+    and 10% test, and all recordings of one transcript (case and spaces aside) are in one split.
+
+    Raises:
+        ValueError: no manifest, or a line that cannot be used; with its number.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"no manifest of recordings at {str(path)!r}: JSON lines or CSV")
+    rows = [(place, _checked(row, place)) for place, row in _rows(path)]
+    if not rows:
+        raise ValueError(f"{path} has no recordings")
+    with_split = [bool(row.get("split")) for _, row in rows]
+    if any(with_split) and not all(with_split):
+        place = rows[with_split.index(False)][0]
+        raise ValueError(
+            f"{place}: no split, which other lines have: give all of them one, or none"
+        )
+    return [_caption(row, path.parent) for _, row in rows]
+
+
+def write_manifest(path: Path, captions: list[SpokenCaption]) -> None:
+    """JSON lines that `read_manifest` reads; files below its folder are named relative to it."""
+    folder = path.parent.resolve()
+
+    def named(file: Path) -> str:
+        whole = file.resolve()
+        return str(whole.relative_to(folder) if whole.is_relative_to(folder) else whole)
+
+    with atomic_file(path) as file:
+        for each in captions:
+            row = {
+                "audio": named(each.audio),
+                "text": each.text,
+                "picture": named(each.picture) if each.picture else None,
+                "speaker": each.speaker,
+                "split": each.split,
+            }
+            file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+
+
+def split_of(text: str) -> str:
+    """The split of a transcript, by its hash: the same on every machine.
+
+    Example:
+        >>> split_of("A red heart.") == split_of("a red  HEART.")
+        True
+    """
+    digest = hashlib.sha256(" ".join(text.casefold().split()).encode()).digest()
+    place = int.from_bytes(digest[:8], "big") / 2**64
+    if place < HELD_OUT:
+        return "val"
+    return "test" if place < 2 * HELD_OUT else "train"
+
+
+def read_recording(path: Path) -> Recording:
+    """A sound file, its channels averaged.
+
+    Raises:
+        UnusableRecording: missing, or nothing that soundfile reads.
+    """
+    with speech_extra():
+        import soundfile
+    if not path.is_file():
+        raise UnusableRecording(f"{path}: no such recording")
+    try:
+        samples_nC, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (RuntimeError, OSError) as error:  # soundfile's own errors are RuntimeErrors
+        raise UnusableRecording(f"{path}: no readable recording: {error}") from error
+    return Recording(str(path), samples_nC.mean(axis=1), rate)
+
+
+def read_picture(path: Path, canvas: int) -> np.ndarray:
+    """A picture fitted into a white square, uint8 [canvas, canvas, 3].
+
+    Raises:
+        ValueError: missing, or nothing that Pillow reads; SVG is rasterised by resvg.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such picture")
+    try:
+        with _opened(path, canvas) as picture:
+            picture = picture.convert("RGBA")
+    except (OSError, SyntaxError) as error:  # Pillow's error for a broken PNG is a SyntaxError
+        raise ValueError(f"{path}: no readable picture: {error}") from error
+    scale = canvas / max(picture.size)
+    width, height = (max(1, round(side * scale)) for side in picture.size)
+    # Premultiplied, so that the colours of invisible pixels do not bleed into the edges.
+    small = picture.convert("RGBa").resize((width, height), Image.Resampling.LANCZOS)
+    small = small.convert("RGBA")
+    square = Image.new("RGBA", (canvas, canvas), "white")
+    square.alpha_composite(small, ((canvas - width) // 2, (canvas - height) // 2))
+    return np.array(square.convert("RGB"))
+
+
+def _opened(path: Path, canvas: int) -> Image.Image:
+    if path.suffix.lower() != ".svg":
+        return Image.open(path)
+    try:
+        # Sizes in points need a resolution; without one they are zero.
+        png = resvg_py.svg_to_bytes(
+            svg_path=str(path), width=4 * canvas, dpi=96, skip_system_fonts=True
+        )
+    except ValueError as error:
+        raise OSError(str(error)) from error
+    return Image.open(io.BytesIO(bytes(png)))
+
+
+def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """Each row with the place that errors name."""
+    with path.open(encoding="utf-8", newline="") as file:
+        if path.suffix.lower() == ".csv":
+            reader = csv.DictReader(file)
+            for row in reader:
+                yield f"{path}:{reader.line_num}", row
+            return
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            place = f"{path}:{number}"
+            try:
+                value = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{place}: no JSON: {error}") from error
+            if not isinstance(value, dict):
+                raise ValueError(f"{place}: {line.strip()[:60]!r} is no JSON object")
+            yield place, value
+
+
+def _checked(row: Mapping[str, object], place: str) -> Mapping[str, str]:
+    unknown = [str(name) for name in row if name not in FIELDS]
+    if unknown:
+        raise ValueError(
+            f"{place}: unknown field {', '.join(unknown)}; there are {', '.join(FIELDS)}"
+        )
+    filled: dict[str, str] = {}
+    for name, value in row.items():
+        if value is None or value == "":
+            continue
+        if not isinstance(value, str):
+            raise ValueError(f"{place}: {name} is {value!r}, give a string")
+        filled[name] = value
+    for name in ("audio", "text"):
+        if not filled.get(name, "").strip():
+            raise ValueError(f"{place}: no {name}")
+    if filled.get("split", "train") not in SPLITS:
+        raise ValueError(f"{place}: split {filled['split']!r} is none of {', '.join(SPLITS)}")
+    return filled
+
+
+def _caption(row: Mapping[str, str], folder: Path) -> SpokenCaption:
+    text = " ".join(row["text"].split())
+    return SpokenCaption(
+        folder / row["audio"],
+        text,
+        folder / row["picture"] if "picture" in row else None,
+        row.get("speaker"),
+        row.get("split") or split_of(text),
+    )
