@@ -113,14 +113,15 @@ def _overrides(entry: Any) -> tuple[str | None, dict[str, Any]]:
 
 def _changed(config: Config, changes: Any, where: str) -> Config:
     """A configuration with some of its values, at any depth, replaced and all checked again."""
-    return from_dict(type(config), _merged(plain(config), changes), where)
+    return from_dict(type(config), merged(plain(config), changes), where)
 
 
-def _merged(values: dict[str, Any], changes: Any) -> Any:
+def merged(values: dict[str, Any], changes: Any) -> Any:
+    """Settings with some of them, at any depth, replaced by those of ``changes``."""
     if not isinstance(changes, Mapping):
         return changes  # no mapping where settings belong: `from_dict` says so
-    merged = dict(values)
+    result = dict(values)
     for key, value in changes.items():
         inside = values.get(key)
-        merged[key] = _merged(inside, value) if isinstance(inside, dict) else value
-    return merged
+        result[key] = merged(inside, value) if isinstance(inside, dict) else value
+    return result

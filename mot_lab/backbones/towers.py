@@ -17,7 +17,7 @@ class Towers(nn.Module):
 
     Args:
         wiring: the arm.
-        kind: ``attention``, ``feed_forward`` or ``norms``.
+        kind: ``attention``, ``output``, ``feed_forward`` or ``norms``.
         make: builds the module of one tower, given the tower's name.
     """
 
@@ -33,7 +33,10 @@ class Towers(nn.Module):
         if len(self.cells) == 1:
             (only,) = self.tower.values()
             return only(x_TD)
-        parts = x_TD.split(groups.tower_sizes(self.cells))
+        sizes = groups.tower_sizes(self.cells)
+        if groups.skip_absent and groups.tokens in sizes:
+            return list(self.tower.values())[sizes.index(groups.tokens)](x_TD)
+        parts = x_TD.split(sizes)
         return torch.cat([m(part) for m, part in zip(self.tower.values(), parts, strict=True)])
 
     def of(self, modality: str) -> nn.Module:

@@ -14,7 +14,7 @@ from itertools import pairwise, permutations
 Tower = tuple[str, ...]
 Partition = tuple[Tower, ...]
 
-WEIGHT_KINDS = ("attention", "feed_forward", "norms")
+WEIGHT_KINDS = ("attention", "output", "feed_forward", "norms")
 
 
 def tower_name(tower: Tower) -> str:
@@ -28,11 +28,12 @@ class Wiring:
 
     Attributes:
         modalities: names in the order of their ids in a batch (0 = text).
-        attention: towers of the Q, K, V and O projections.
+        attention: towers of the Q, K and V projections.
         feed_forward: towers of the SwiGLU feed-forwards.
         norms: towers of the layer norms, the QK-norms and the final norm.
         experts: number of expert-choice experts by name of the feed-forward tower; a tower that is
             not named has a plain feed-forward.
+        output: towers of the O projection; left out, those of Q, K and V.
 
     Raises:
         ValueError: a partition misses, repeats or invents a modality; an expert count names no
@@ -44,8 +45,11 @@ class Wiring:
     feed_forward: Partition
     norms: Partition
     experts: Mapping[str, int] = field(default_factory=dict)
+    output: Partition = ()
 
     def __post_init__(self) -> None:
+        if not self.output:
+            object.__setattr__(self, "output", self.attention)
         for kind in WEIGHT_KINDS:
             listed = [name for tower in getattr(self, kind) for name in tower]
             if sorted(listed) != sorted(self.modalities):
@@ -82,8 +86,8 @@ class Wiring:
                 return tuple(tuple(cell) for cell in order)
         raise ValueError(
             f"no order of {list(self.modalities)} makes all towers of attention={self.attention}, "
-            f"feed_forward={self.feed_forward}, norms={self.norms} contiguous; use partitions of "
-            f"which one refines the other"
+            f"output={self.output}, feed_forward={self.feed_forward}, norms={self.norms} "
+            f"contiguous; use partitions of which one refines the other"
         )
 
     @staticmethod
@@ -133,6 +137,10 @@ def named_arms(modalities: Sequence[str]) -> dict[str, Arm]:
 
     ``moe_2x``, ``moe_3x``, ``moe_4x`` are examples of ``moe_<E>x``, which `parse_arm` accepts for
     any number of experts E; likewise ``mot_text_moe_<E>x``.
+
+    The paper's component ablation (figure 14) unties "feed-forward", "+ Q, K, V", "+ norms" and
+    does not say whether O goes with Q, K, V. Here it does in ``untie_ffn_qkv``, as one projection
+    of one attention block; ``untie_ffn_qkv_shared_o`` is the other reading.
     """
     names = tuple(modalities)
     shared, separate = _shared(names), _separate(names)
@@ -149,6 +157,11 @@ def named_arms(modalities: Sequence[str]) -> dict[str, Arm]:
             "untie_ffn_qkv",
             "feed-forward and Q, K, V, O per modality, norms shared",
             Wiring(names, separate, separate, shared),
+        ),
+        Arm(
+            "untie_ffn_qkv_shared_o",
+            "feed-forward and Q, K, V per modality, O and norms shared",
+            Wiring(names, separate, separate, shared, output=shared),
         ),
     ]
     for experts in (2, 3, 4):
@@ -184,8 +197,9 @@ def parse_arm(spec: object, modalities: Sequence[str]) -> Arm:
 
     Args:
         spec: a name (``mot``), a partition (``[[text], [image]]``), or one named entry
-            ``{name: partition}`` or ``{name: {attention: .., feed_forward: .., norms: ..,
-            experts: {tower: E}}}``; a weight kind that is left out has one shared tower.
+            ``{name: partition}`` or ``{name: {attention: .., output: .., feed_forward: ..,
+            norms: .., experts: {tower: E}}}``; a weight kind that is left out has one shared
+            tower, ``output`` those of ``attention``.
         modalities: names in batch order.
 
     Raises:
@@ -210,6 +224,7 @@ def parse_arm(spec: object, modalities: Sequence[str]) -> Arm:
             kinds = {
                 kind: _partition(value[kind]) if kind in value else _shared(names)
                 for kind in WEIGHT_KINDS
+                if kind in value or kind != "output"  # which is that of the attention
             }
             wiring = Wiring(names, **kinds, experts=dict(value.get("experts", {})))
         else:

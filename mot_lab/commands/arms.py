@@ -12,10 +12,12 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    from mot_lab.backbones.partitions import partition_arms
     from mot_lab.backbones.wiring import named_arms
 
     modalities = [name.strip() for name in options.modalities.split(",")]
     for arm in named_arms(modalities).values():
-        print(f"{arm.name:18} {arm.description}")
-    print(f"{'[[text], [image]]':18} any partition of {modalities}")
-    print(f"{'{name: {arm: ..}}':18} any of these with its own model: and training: settings")
+        print(f"{arm.name:22} {arm.description}")
+    print(f"{'[[text], [image]]':22} any partition of {modalities}")
+    print(f"{'all_partitions':22} each of their {len(partition_arms(modalities))} partitions")
+    print(f"{'{name: {arm: ..}}':22} any of these with its own model: and training: settings")

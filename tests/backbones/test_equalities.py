@@ -131,6 +131,8 @@ ORACLE_CASES = {
     "mot rms qk-norm": ("mot", TWO, {"qk_norm": "rms"}),
     "untie_ffn": ("untie_ffn", TWO, {}),
     "untie_ffn_qkv post": ("untie_ffn_qkv", TWO, {"norm": "post"}),
+    "untie_ffn_qkv_shared_o": ("untie_ffn_qkv_shared_o", TWO, {}),
+    "output of its own": ({"o": {"output": [["text"], ["image"]]}}, TWO, {}),
     "moe_4x": ("moe_4x", TWO, {}),
     "moe_2x softmax": ("moe_2x", TWO, {"gate": "softmax"}),
     "hybrid": ("mot_text_moe_4x", TWO, {}),

@@ -3,7 +3,7 @@
 import pytest
 from factories import THREE, TWO
 
-from mot_lab.backbones.wiring import Wiring, named_arms, parse_arm, tower_name
+from mot_lab.backbones.wiring import WEIGHT_KINDS, Wiring, named_arms, parse_arm, tower_name
 
 
 def test_named_arms_of_two_and_three_modalities() -> None:
@@ -12,6 +12,7 @@ def test_named_arms_of_two_and_three_modalities() -> None:
         "mot",
         "untie_ffn",
         "untie_ffn_qkv",
+        "untie_ffn_qkv_shared_o",
         "moe_2x",
         "moe_3x",
         "moe_4x",
@@ -35,6 +36,20 @@ def test_partitions_and_names_are_the_same_wiring() -> None:
     assert parse_arm("mot_text_moe_2x", THREE).wiring.experts == {"text": 2}
 
 
+def test_the_output_projection_goes_with_the_queries_unless_it_is_named() -> None:
+    separate, shared = (("text",), ("image",)), (("text", "image"),)
+    both = named_arms(TWO)
+    assert both["untie_ffn_qkv"].wiring.output == both["mot"].wiring.output == separate
+    assert both["dense"].wiring.output == both["untie_ffn"].wiring.output == shared
+    lone = both["untie_ffn_qkv_shared_o"].wiring
+    assert (lone.attention, lone.output, lone.norms) == (separate, shared, shared)
+    towers = [["text"], ["image"]]
+    spelt = {"attention": towers, "output": [["text", "image"]], "feed_forward": towers}
+    assert parse_arm({"x": spelt}, TWO).wiring == lone
+    del spelt["output"]
+    assert parse_arm({"x": spelt}, TWO).wiring == both["untie_ffn_qkv"].wiring
+
+
 def test_every_tower_is_a_run_of_cells() -> None:
     arms = [arm.wiring for arm in named_arms(THREE).values()]
     nested = {
@@ -44,7 +59,7 @@ def test_every_tower_is_a_run_of_cells() -> None:
     arms.append(parse_arm({"nested": nested}, THREE).wiring)
     for wiring in arms:
         assert sorted(name for cell in wiring.cells for name in cell) == sorted(THREE)
-        for kind in ("attention", "feed_forward", "norms"):
+        for kind in WEIGHT_KINDS:
             flat = []
             for tower, cells in wiring.ordered(kind):
                 assert sorted(n for c in cells for n in wiring.cells[c]) == sorted(tower)

@@ -1,0 +1,16 @@
+"""What the folder of a study says of it."""
+
+import json
+from pathlib import Path
+
+
+def study_name(folder: Path) -> str:
+    """Name of the study in a folder: that of its record, or, where there is none, the folder's own.
+
+    The rung of a ladder lies in a folder of the rung's name and has the ladder's before its own.
+    """
+    record = folder / "study.json"
+    if not record.is_file():
+        return folder.name
+    name: str = json.loads(record.read_text())["study"]
+    return name
