@@ -16,6 +16,7 @@ from mot_lab.flops import (
     training_flops,
 )
 from mot_lab.model import MultimodalModel
+from mot_lab.parameter_parts import ParameterParts, parameter_parts
 from mot_lab.study_arm import StudyArm
 
 
@@ -41,10 +42,17 @@ class ArmCost:
 
 def arm_cost(arm: StudyArm, data: DataInterface, workload: Workload) -> ArmCost:
     """The cost of one arm for a workload."""
+    return arm_cost_and_parts(arm, data, workload)[0]
+
+
+def arm_cost_and_parts(
+    arm: StudyArm, data: DataInterface, workload: Workload
+) -> tuple[ArmCost, ParameterParts]:
+    """The cost of one arm for a workload, and its parameters by what they are."""
     model = _structure(arm, data)
     masked = training_flops(model, workload)
     full = training_flops(model, workload, full_attention=True)
-    return ArmCost(
+    cost = ArmCost(
         arm.description,
         count_parameters(model),
         count_active_parameters(model),
@@ -52,6 +60,7 @@ def arm_cost(arm: StudyArm, data: DataInterface, workload: Workload) -> ArmCost:
         sum(full.values()),
         masked,
     )
+    return cost, parameter_parts(model)
 
 
 def arm_router_flops(arm: StudyArm, data: DataInterface, workload: Workload) -> float:
@@ -82,18 +91,16 @@ def cost_table(title: str, costs: Mapping[str, ArmCost], baseline: str) -> Table
 
 
 def nominal_workload(data: DataConfig) -> Workload:
-    """One step as the configuration alone lets one expect it: full rows, half of the tokens image
-    patches, plain causal attention over the row. A study measures its own batches instead.
+    """One step as the configuration alone lets one expect it: full rows, as many tokens of every
+    modality, plain causal attention over the row. A study measures its own batches instead.
     """
     interface = data.interface()
-    tokens = data.rows * data.row_length
-    half = tokens / 2
-    pairs = tokens * (data.row_length + 1) / 2
-    full_pairs = tokens * data.row_length
+    modalities, latents = interface.modalities, interface.latents
+    share = data.rows * data.row_length / len(modalities)
     return Workload(
-        tokens={"text": half, "image": half},
-        pairs={"text": pairs / 2, "image": pairs / 2},
-        full_pairs={"text": full_pairs / 2, "image": full_pairs / 2},
-        predictions=half,
-        images=half / interface.tokens_per_image,
+        tokens=dict.fromkeys(modalities, share),
+        pairs=dict.fromkeys(modalities, share * (data.row_length + 1) / 2),
+        full_pairs=dict.fromkeys(modalities, share * data.row_length),
+        predictions={name: share for name in modalities if name != interface.diffused},
+        images=share / latents.length if latents else 0.0,
     )
