@@ -9,13 +9,17 @@ from typing import Any, Literal
 
 import yaml
 
+from mot_lab.backbones.partitions import expand_arms
 from mot_lab.causal_router import RouterConfig
 from mot_lab.data.prepare import DataConfig
 from mot_lab.extractor_names import parse_extractor
 from mot_lab.module import ModelConfig
+from mot_lab.paper_figures import check_paper_figures
 from mot_lab.parsing import from_dict, one_line
+from mot_lab.step_time_ratios import check_step_time_ratios
 from mot_lab.study_arm import StudyArm, TrainingConfig, settle_arm
 
+Setting = Literal["transfusion", "chameleon", "chameleon_speech"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -57,18 +61,25 @@ class StudyConfig:
         name: of the study and of its folder.
         arms: names, partitions, or entries ``{name: partition}``; an entry ``{name: {arm: ..,
             model: {..}, training: {..}}}`` is any of these with changes to the study's own
-            ``model`` and ``training``. Data is the same for all.
-        setting: ``transfusion`` (autoregressive text, diffusion images).
+            ``model`` and ``training``. Data is the same for all. ``all_partitions``, alone or in
+            the list, stands for every way to share all weights between the modalities.
+        setting: ``transfusion`` (autoregressive text, diffusion images), ``chameleon`` (all
+            autoregressive) or ``chameleon_speech``; it must fit what ``data`` says of the tokens.
         baseline: the arm that the others are matched against.
         seeds: every arm is trained once with each; arms share batches seed by seed.
         parallel_runs: runs trained at the same time, sharing out the cores. No result depends on
             it but the wall clock, which is measured apart, with as many threads.
         router: of the causal routing that arms with experts are evaluated under.
+        paper: figures of the MoT paper whose slopes the report sets beside the study's, like
+            ``figure_6`` or, of one size, ``figure_6/443M`` (`mot_lab.paper_figures`).
+        step_time_ratios: seconds per step of an arm in those of the baseline, as somebody else
+            measured them (the paper implies 1.36 for MoT, 1.69 for MoE-4x): time matching is
+            given at these too, beside the times measured here.
     """
 
     name: str
-    arms: list[Any]
-    setting: Literal["transfusion"] = "transfusion"
+    arms: list[Any] | Literal["all_partitions"]
+    setting: Setting = "transfusion"
     baseline: str = "dense"
     seeds: list[int] = field(default_factory=lambda: [0])
     parallel_runs: int = 1
@@ -77,6 +88,8 @@ class StudyConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     router: RouterConfig = field(default_factory=RouterConfig)
+    paper: list[str] = field(default_factory=list)
+    step_time_ratios: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.parsed_arms]
@@ -93,17 +106,41 @@ class StudyConfig:
             raise ValueError(f"arms {names} repeat a name; name one by {{name: partition}}")
         if self.baseline not in names:
             raise ValueError(f"baseline {self.baseline!r} is none of the arms {names}")
+        self._require_setting()
+        check_paper_figures(self.paper, self.baseline)
+        check_step_time_ratios(self.step_time_ratios, names, self.baseline)
         if self.data.eval_scenes < self.evaluation.images:
             raise ValueError(
                 f"evaluation.images {self.evaluation.images} is more than the "
                 f"data.eval_scenes {self.data.eval_scenes} of the test split"
             )
 
+    def _require_setting(self) -> None:
+        """What ``data`` says of the tokens is what the setting is."""
+        discrete, speech = self.data.image.kind == "vq", self.data.speech is not None
+        if self.setting == "transfusion":
+            if discrete:
+                raise ValueError(
+                    "setting transfusion denoises its images: data.image.kind must be vae or "
+                    "pixels, not vq"
+                )
+        elif not discrete:
+            raise ValueError(
+                f"setting {self.setting} predicts its images as codes: data.image.kind must be vq, "
+                f"not {self.data.image.kind}"
+            )
+        elif speech != (self.setting == "chameleon_speech"):
+            raise ValueError(
+                f"setting {self.setting} {'has' if not speech else 'has no'} speech: "
+                f"{'give data.speech' if not speech else 'say chameleon_speech'}"
+            )
+
     @cached_property
     def parsed_arms(self) -> list[StudyArm]:
         """The arms, in order."""
         modalities = self.data.interface().modalities
-        return [settle_arm(entry, modalities, self.model, self.training) for entry in self.arms]
+        entries = expand_arms(self.arms, modalities)
+        return [settle_arm(entry, modalities, self.model, self.training) for entry in entries]
 
 
 def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
@@ -111,6 +148,21 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
 
     Raises:
         ValueError: a missing or unreadable file, or whatever is wrong in it, in one line.
+    """
+    values = read_settings(path, overrides)
+    if "ladder" in values:
+        raise ValueError(f"{path}: ladder: the file is of several studies, for mot-lab study only")
+    try:
+        return from_dict(StudyConfig, values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def read_settings(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """What a YAML file holds, with ``key.sub=value`` overrides, unchecked.
+
+    Raises:
+        ValueError: a missing or unreadable file, or an override of another form.
     """
     if not path.is_file():
         raise ValueError(f"no configuration {path}")
@@ -122,10 +174,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
         raise ValueError(f"{path} holds {type(values).__name__}, not a mapping of settings")
     for override in overrides:
         _override(values, override)
-    try:
-        return from_dict(StudyConfig, values)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    return values
 
 
 def _override(values: dict[str, Any], override: str) -> None:

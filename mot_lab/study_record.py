@@ -4,13 +4,20 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from mot_lab.config import StudyConfig
 from mot_lab.counting import ArmCost
 from mot_lab.data.datamodule import MultimodalDataModule
+from mot_lab.data.speech_pool import SpeechPool
+from mot_lab.data.styles import RENDERINGS
 from mot_lab.environment import environment
 from mot_lab.flops import Workload
 from mot_lab.runtime.workers import threads_each
 from mot_lab.step_time import StepTime
+from mot_lab.tokens.image import ImageTokenizer
+from mot_lab.tokens.speech import SpeechTokenizerConfig
+from mot_lab.tokens.vq import VQTokenizer, codebook_usage
 
 SCHEMA = 1
 
@@ -47,7 +54,6 @@ def study_record(
         },
         "step_times": {name: asdict(each) for name, each in times.items()},
         "tokens_per_step": workload.tokens,
-        "images_per_step": workload.images,
         "steps": config.training.steps,
         "warmup_steps": config.model.optimizer.warmup_steps,
         "fairness": fairness,
@@ -58,23 +64,59 @@ def study_record(
             "threads": threads_each(config.parallel_runs),
             "parallel_runs": config.parallel_runs,
         },
+        "paper": config.paper,
+        "step_time_ratios": config.step_time_ratios,
         "notes": [],
     }
 
 
 def _tokenizers(config: StudyConfig, data: MultimodalDataModule) -> dict[str, Any]:
-    prepared = data.prepared
-    reconstruction = prepared.images.reconstruction_error(
-        prepared.pictures("test", 0, config.evaluation.images)
-    )
-    return {
+    """What is said of every modality's tokenizer, with what it loses of held-out data."""
+    prepared, count = data.prepared, config.evaluation.images
+    pictures_NHWC = prepared.pictures("test", 0, count)
+    facts: dict[str, Any] = {
         "text": {"kind": "BPE", "vocab_size": prepared.texts.vocab_size},
-        "image": {
-            "kind": config.data.image.kind,
-            "tokens_per_image": data.interface.tokens_per_image,
-            "latent_shape": list(data.interface.latent_shape),
-            "reconstruction_mse": reconstruction["mse"],
-            "reconstruction_psnr": reconstruction["psnr"],
-            "reconstruction_n": reconstruction["n"],
-        },
+        "image": _picture_facts(config.data.image.kind, prepared.images, pictures_NHWC),
+    }
+    pool = prepared.speech_pool("test")
+    if prepared.speech is not None and pool is not None and config.data.speech is not None:
+        size = prepared.speech.size
+        facts["speech"] = _speech_facts(config.data.speech.tokenizer, pool, size)
+    for name, tokenizer in prepared.styles.items():
+        style = config.data.styles[name]
+        restyled_NHWC = RENDERINGS[style.rendering](pictures_NHWC)
+        facts[name] = _picture_facts(style.image.kind, tokenizer, restyled_NHWC)
+    for name, part in data.interface.others.items():
+        facts[name]["tokens_per_block"] = part.length or "as many as it takes"
+    return facts
+
+
+def _speech_facts(config: SpeechTokenizerConfig, pool: SpeechPool, size: int) -> dict[str, Any]:
+    """How recordings are cut into units, and how many of the units held-out ones use."""
+    return {
+        "kind": f"k-means over {config.features}",
+        "codes": size,
+        "deduplicated": config.deduplicate,
+        "held_out_recordings": len(pool),
+        "units_per_recording": len(pool.unit_tokens) / len(pool),
+        "codebook": codebook_usage(pool.unit_tokens, size),
+    }
+
+
+def _picture_facts(
+    kind: str, tokenizer: ImageTokenizer | VQTokenizer, pictures_NHWC: np.ndarray
+) -> dict[str, Any]:
+    """Shape and reconstruction error of an image tokenizer."""
+    error = tokenizer.reconstruction_error(pictures_NHWC)
+    shape: dict[str, Any]
+    if isinstance(tokenizer, VQTokenizer):
+        shape = {"codes": tokenizer.size, "codebook": tokenizer.usage(pictures_NHWC)}
+    else:
+        shape = {"latent_shape": list(tokenizer.latent_shape)}
+    return {
+        "kind": kind,
+        **shape,
+        "reconstruction_mse": error["mse"],
+        "reconstruction_psnr": error["psnr"],
+        "reconstruction_n": error["n"],
     }

@@ -21,13 +21,20 @@ from synthetic_evaluation import evaluation, fairness, has_experts
 STEPS, WARMUP = 400, 40
 TRAIN_EVERY, VAL_EVERY = 4, 10
 SPREAD = 0.04
-MODALITIES = ("text", "image")
 LogCurves = Callable[[MlflowClient, str, str, int, Mapping[str, float]], None]
 SLOPES: dict[str, dict[str, float]] = {
     "dense": {"text": 1.0, "image": 1.0},
     "moe_4x": {"text": 0.5, "image": 1.25},
     "mot": {"text": 0.8, "image": 0.6},
 }
+ISOLATIONS: dict[str, dict[str, float]] = {  # of three modalities, as in the paper's figure 15
+    "dense": {"text": 1.0, "image": 1.0, "speech": 1.0},
+    "loo_text": {"text": 0.5, "image": 0.35, "speech": 0.4},
+    "loo_image": {"text": 0.7, "image": 0.3, "speech": 0.65},
+    "loo_speech": {"text": 0.9, "image": 0.85, "speech": 0.25},
+    "mot": {"text": 0.55, "image": 0.32, "speech": 0.2},
+}
+RATIOS = {"mot": 1.36}  # stated, beside the measured ones
 SECONDS = {"dense": 0.5, "moe_4x": 0.65, "mot": 0.55}
 FLOPS = 2.5e11
 PROMPTS = [f"a {what} on {ground}" for ground in ("yellow", "blue") for what in ("fish", "star")]
@@ -35,7 +42,7 @@ PROMPTS = [f"a {what} on {ground}" for ground in ("yellow", "blue") for what in 
 
 def loss(steps: np.ndarray, slope: float, modality: str) -> np.ndarray:
     """The loss at each step of an arm that needs ``slope`` of the baseline's steps."""
-    low, height = {"text": (2.0, 6.0), "image": (0.1, 1.5)}[modality]
+    low, height = {"text": (2.0, 6.0), "image": (0.1, 1.5), "speech": (1.0, 4.0)}[modality]
     return low + height * np.maximum(steps / slope, 1.0) ** -0.5
 
 
@@ -88,14 +95,17 @@ def write_synthetic_study(
 def study_facts(
     name: str, slopes: Mapping[str, Mapping[str, float]], seeds: Sequence[int], steps: int = STEPS
 ) -> dict[str, Any]:
-    """The content of study.json."""
+    """The content of study.json; the modalities are those of the baseline's slopes."""
+    baseline = next(iter(slopes))
+    modalities = list(slopes[baseline])
+    speech = "speech" in modalities
     return {
         "schema": 1,
         "study": name,
-        "setting": "transfusion",
-        "baseline": next(iter(slopes)),
+        "setting": "chameleon_speech" if speech else "transfusion",
+        "baseline": baseline,
         "seeds": list(seeds),
-        "modalities": list(MODALITIES),
+        "modalities": modalities,
         "arms": {
             arm: {
                 "description": f"the arm {arm}",
@@ -103,12 +113,16 @@ def study_facts(
                 "active_parameters": 1_000_000,
                 "flops_per_step": FLOPS,
                 "flops_per_step_full_attention": 1.1 * FLOPS,
-                "flops_per_modality": {"text": 0.4 * FLOPS, "image": 0.6 * FLOPS},
+                "flops_per_modality": {
+                    "text": 0.4 * FLOPS,
+                    "image": (0.5 if speech else 0.6) * FLOPS,
+                    **({"speech": 0.1 * FLOPS} if speech else {}),
+                },
                 "seconds_per_step": SECONDS.get(arm, 0.6),
             }
             for place, arm in enumerate(slopes)
         },
-        "tokens_per_step": {"text": 1500, "image": 1024},
+        "tokens_per_step": {"text": 1500, "image": 1024, **({"speech": 300} if speech else {})},
         "steps": steps,
         "warmup_steps": steps * WARMUP // STEPS,
         "tokenizers": {
@@ -123,6 +137,7 @@ def study_facts(
         "environment": {"python": "3.11.9", "torch": "2.14.1", "cpu": "a CPU", "cores": 2},
         "notes": ["The losses of this study are power laws."],
         "fairness": fairness(list(slopes)),
+        "step_time_ratios": {arm: ratio for arm, ratio in RATIOS.items() if arm in slopes},
     }
 
 

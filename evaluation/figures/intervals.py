@@ -1,6 +1,6 @@
 """Points with intervals along a horizontal axis, shared by the figures that compare slopes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,15 @@ class Estimate:
     high: float | None
     style: ArmStyle
     fill: FillStyleType = "full"
+
+
+def main_interval(row: Mapping[str, Any]) -> tuple[float | None, float | None, str | None]:
+    """Low and high of a slope and over what: over seeds, or, with one seed, over points."""
+    if row["slope_low"] is not None:
+        return row["slope_low"], row["slope_high"], "seeds"
+    if row["points_low"] is not None:
+        return row["points_low"], row["points_high"], "points"
+    return None, None, None
 
 
 def draw_estimates(axes: Axes, estimates: Sequence[Estimate], at_least: Sequence[float]) -> None:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.typing import FillStyleType
 
-from evaluation.figures.intervals import Estimate, draw_estimates
+from evaluation.figures.intervals import Estimate, draw_estimates, main_interval
 from evaluation.figures.losses import AXIS_NAMES
 from evaluation.figures.style import arm_styles, drawing
 from evaluation.matching.steps import AXES
@@ -94,15 +94,6 @@ def marked(numbers: Numbers, arm: str) -> str:
     """The arm's name, marked where its loss sees other tokens in any of the studies."""
     leaks = any(arm in of["loss_sees_other_tokens"] for of in numbers["studies"].values())
     return f"{arm} {LEAK_MARK}" if leaks else arm
-
-
-def main_interval(row: Row) -> tuple[float | None, float | None, str | None]:
-    """Low and high of a slope and over what: over seeds, or, with one seed, over points."""
-    if row["slope_low"] is not None:
-        return row["slope_low"], row["slope_high"], "seeds"
-    if row["points_low"] is not None:
-        return row["points_low"], row["points_high"], "points"
-    return None, None, None
 
 
 def _draw(

@@ -60,6 +60,18 @@ def _step_matching(study: StudyRecord, numbers: Numbers, view: View) -> Figure:
     return step_matching(study, _modality(view), _curves(view), _axes(view)[0])
 
 
+def _slopes(study: StudyRecord, numbers: Numbers, view: View) -> Figure:
+    from evaluation.figures.slopes import slopes_figure
+
+    return slopes_figure(numbers(), view.modality, _curves(view), _axes(view)[0])
+
+
+def _wall_clock(study: StudyRecord, numbers: Numbers, view: View) -> Figure:
+    from evaluation.figures.wall_clock import wall_clock
+
+    return wall_clock(study, numbers(), view.modality, view.curve or "val")
+
+
 def _metrics(study: StudyRecord, numbers: Numbers, view: View) -> Figure:
     from evaluation.figures.samples import metrics_figure
 
@@ -90,6 +102,12 @@ def _sensitivity(study: StudyRecord, numbers: Numbers, view: View) -> Figure:
     return sensitivity_figure(numbers(), view.modality, view.curve or "val")
 
 
+def _paper_slopes(study: StudyRecord, numbers: Numbers, view: View) -> Figure:
+    from evaluation.paper.figure import paper_slopes_figure
+
+    return paper_slopes_figure(numbers())
+
+
 FIGURES = {
     "loss": FigureKind(
         "losses of one modality over steps, FLOPs and seconds",
@@ -104,6 +122,16 @@ FIGURES = {
         per_modality=True,
         alone=View(curve="train"),
     ),
+    "slopes": FigureKind(
+        "slopes of every arm per modality, as the paper's Figures 14 and 15",
+        _slopes,
+        ("modality", "curve", "axis"),
+    ),
+    "wall_clock": FigureKind(
+        "losses over seconds and time matching, as the paper's Figure 19",
+        _wall_clock,
+        ("modality", "curve"),
+    ),
     "metrics": FigureKind("every metric between its floor and its ceiling", _metrics),
     "generated": FigureKind("generated pictures beside real ones", _generated),
     "unrouted": FigureKind("share of tokens that no expert took", _unrouted, ("modality",)),
@@ -113,6 +141,7 @@ FIGURES = {
         _sensitivity,
         ("modality", "curve"),
     ),
+    "paper_slopes": FigureKind("slopes beside the paper's", _paper_slopes),
 }
 
 

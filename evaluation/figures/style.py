@@ -15,15 +15,15 @@ from matplotlib.figure import Figure
 
 BLACK, BLUE, ORANGE, GREEN = "#222222", "#0072B2", "#E69F00", "#009E73"
 PURPLE, VERMILION, SKY = "#CC79A7", "#D55E00", "#56B4E9"
-LINES = ("-", "--", ":")
+LINES = ("-", "--", ":", "-.")
 MARKERS = {  # of every colour one marker per line style
     BLACK: "oH8",
-    BLUE: "sdp",
+    BLUE: "sdp_",
     ORANGE: "^<>",
-    GREEN: "Dp*",
-    PURPLE: "vh1",
-    VERMILION: "P+d",
-    SKY: "Xx4",
+    GREEN: "Dp*2",
+    PURPLE: "vh13",
+    VERMILION: "P+d.",
+    SKY: "X*4|",
 }
 
 SETTINGS = {
@@ -72,6 +72,10 @@ KNOWN = {
     "mot_text_moe_4x": ArmStyle(GREEN, "-"),
     "untie_ffn": ArmStyle(SKY, "-"),
     "untie_ffn_qkv": ArmStyle(PURPLE, "-"),
+    "untie_ffn_qkv_shared_o": ArmStyle(PURPLE, "--"),
+    "loo_text": ArmStyle(VERMILION, "-"),
+    "loo_image": ArmStyle(GREEN, "--"),
+    "loo_speech": ArmStyle(SKY, "--"),
 }
 FREE = [
     ArmStyle(color, line)
@@ -86,22 +90,17 @@ def arm_styles(arms: Sequence[str]) -> dict[str, ArmStyle]:
 
     Unknown arms whose names meet in one colour are set apart in alphabetical order, by colour while
     there are any left and then by line, so that a study's figures all agree, whatever order the
-    arms come in.
-
-    Raises:
-        ValueError: more arms of unknown names than there are styles.
+    arms come in. Arms beyond the styles that there are share them.
 
     Example:
         >>> arm_styles(["mot"])["mot"].color
         '#0072B2'
     """
-    unknown = sorted(set(arms) - set(KNOWN))
-    if len(unknown) > len(FREE):
-        raise ValueError(f"{len(unknown)} arms of unknown names, but only {len(FREE)} styles")
     taken: dict[str, ArmStyle] = {}
-    for arm in unknown:
+    for arm in sorted(set(arms) - set(KNOWN)):
         slot = zlib.crc32(arm.encode()) % len(FREE)
-        left = [style for style in FREE[slot:] + FREE[:slot] if style not in taken.values()]
+        turned = FREE[slot:] + FREE[:slot]
+        left = [style for style in turned if style not in taken.values()] or turned
         colors = {style.color for style in taken.values()}
         taken[arm] = next((style for style in left if style.color not in colors), left[0])
     return {arm: KNOWN.get(arm) or taken[arm] for arm in arms}

@@ -3,7 +3,8 @@
 The text, the tables and the legends of a report are made from this dictionary and nothing else.
 """
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from evaluation.numbers.metrics import metric_rows
 from evaluation.numbers.notes import alerts, notes
 from evaluation.numbers.routing import causality_rows, expert_choice
 from evaluation.numbers.sensitivity import slope_ranges
-from evaluation.store.study_record import CURVES, Sample, StudyRecord
+from evaluation.paper.numbers import paper_numbers
+from evaluation.store.study_record import CURVES, Sample, SpokenSample, StudyRecord
 from evaluation.trained.causality import TOLERANCE
 
 SCHEMA = 1  # of report.json: raised when a field changes its meaning or goes
@@ -31,6 +33,7 @@ def report_numbers(study: StudyRecord) -> dict[str, Any]:
     interval over samples, and ``interval_over`` says which one it is.
     """
     causality = causality_rows(study)
+    compared = compare(study)
     slopes = [asdict(variant) for variant in sensitivity(study)]
     return {
         "schema": SCHEMA,
@@ -51,17 +54,21 @@ def report_numbers(study: StudyRecord) -> dict[str, Any]:
         "notes": notes(study),
         "arms": {arm: _arm(study, arm) for arm in study.arms},
         "fairness": _fairness(study),
-        "matching": [_matching(one) for one in compare(study)],
+        "matching": [_matching(one) for one in compared],
+        "step_time_ratios": dict(study.step_time_ratios),
+        "matching_at_ratio": _at_stated_ratios(study, compared),
         "losses": [
             _loss(study, arm, modality, curve)
             for modality in study.modalities
             for curve in CURVES
             for arm in study.arms
         ],
+        "paper": paper_numbers(study.paper, study.arms, study.modalities),
         "expert_choice": expert_choice(study),
         "causality": causality,
         "metrics": metric_rows(study),
         "samples": _samples(study),
+        "speech": _speech(study),
         "tokenizers": dict(study.tokenizers),
         "evaluators": dict(study.evaluators),
         "environment": dict(study.environment),
@@ -119,6 +126,17 @@ def _matching(one: Comparison) -> dict[str, Any]:
     }
 
 
+def _at_stated_ratios(study: StudyRecord, compared: Sequence[Comparison]) -> list[dict[str, Any]]:
+    """Time matching had a step of the arm taken ``ratio`` times as long as one of the baseline."""
+    rows = []
+    for one in compared:
+        if one.axis == "steps" and one.arm in study.step_time_ratios:
+            ratio = study.step_time_ratios[one.arm]
+            stated = replace(one, axis="seconds", matching=one.matching.on_axis(1.0, ratio))
+            rows.append({**_matching(stated), "ratio": ratio})
+    return rows
+
+
 def _loss(study: StudyRecord, arm: str, modality: str, curve: str) -> dict[str, Any]:
     values = [_final(one, curve) for one in study.curves(arm, modality, curve)]
     low, high = seed_interval(np.array(values))
@@ -146,6 +164,22 @@ def first_seed_samples(study: StudyRecord) -> dict[str, dict[str, Sample]]:
         for sample in study.of_arm(arm)[0].samples:
             by_prompt.setdefault(sample.prompt, {})[arm] = sample
     return dict(list(by_prompt.items())[:SAMPLES])
+
+
+def first_seed_speech(study: StudyRecord) -> dict[str, dict[str, SpokenSample]]:
+    """Number and text of a recording -> arm -> the sample of its first seed's run."""
+    by_recording: dict[str, dict[str, SpokenSample]] = {}
+    for arm in study.arms:
+        for number, sample in enumerate(study.of_arm(arm)[0].speech[:SAMPLES], start=1):
+            by_recording.setdefault(f"{number}. {sample.text}", {})[arm] = sample
+    return by_recording
+
+
+def _speech(study: StudyRecord) -> list[dict[str, Any]]:
+    return [
+        {"recording": name, "heard": {arm: sample.heard for arm, sample in arms.items()}}
+        for name, arms in first_seed_speech(study).items()
+    ]
 
 
 def _samples(study: StudyRecord) -> list[dict[str, Any]]:

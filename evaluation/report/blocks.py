@@ -28,6 +28,13 @@ class Points:
 
 
 @dataclass(frozen=True)
+class Links:
+    """A bulleted list of other pages: what each is, and its address from this report's folder."""
+
+    items: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
 class Code:
     """Text kept as it is, such as the configuration."""
 
@@ -86,7 +93,23 @@ class Picture:
     made: str
 
 
-Block = Text | Alert | Points | Code | Table | Picture
+@dataclass(frozen=True)
+class Sounds:
+    """Rows of words and sounds (WAV; None where there is none). Each sound is a file of ``sounds/``
+    and, in HTML, to be played where it stands.
+    """
+
+    name: str
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str | bytes | None]]
+
+    def file(self, row: int, column: int) -> str:
+        """Where a sound is written, from the report's folder."""
+        return f"sounds/{self.name}_{row}_{column}.wav"
+
+
+Block = Text | Alert | Points | Links | Code | Table | Picture | Sounds
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ were built: the same store gives the same bytes.
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -16,33 +17,45 @@ from evaluation.figures.registry import figure_makers
 from evaluation.figures.style import save_figure
 from evaluation.numbers.study import first_seed_samples, report_numbers
 from evaluation.progress import counting
-from evaluation.report.blocks import Picture, Section, Table
+from evaluation.report.blocks import Picture, Section, Sounds, Table
 from evaluation.report.content import report_sections
 from evaluation.report.html import to_html
 from evaluation.report.markdown import to_markdown
+from evaluation.report.speech import speech_sections
 from evaluation.report.tables import to_csv
 from evaluation.store.read import read_study
 from evaluation.store.study_record import StudyRecord
 from evaluation.wording import Numbers
+from mot_lab.step_time_ratios import check_step_time_ratios
 
 Makers = Mapping[str, Callable[[], Figure]]
 
 
-def build_report(tracking_uri: str, study: str, out: Path) -> Path:
+def build_report(
+    tracking_uri: str,
+    study: str,
+    out: Path,
+    step_time_ratios: Mapping[str, float] | None = None,
+) -> Path:
     """Builds the report of a study and logs it to the study's run.
 
     Args:
         tracking_uri: the MLflow tracking store that holds the study.
         study: the study's name.
         out: folder to write into; files of an earlier report are replaced.
+        step_time_ratios: in place of the study's own, by arm.
 
     Returns:
         The path of ``report.html``; the rest lies beside it.
 
     Raises:
-        ValueError: no such store or study, or some of its runs are missing or unfinished.
+        ValueError: no such store or study, or some of its runs are missing or unfinished; or a
+            ratio of no arm.
     """
     record = read_study(tracking_uri, study)
+    if step_time_ratios:
+        check_step_time_ratios(step_time_ratios, list(record.arms), record.baseline)
+        record = replace(record, step_time_ratios=step_time_ratios)
     client = MlflowClient(tracking_uri)
     for path in write_report(record, out):
         folder = Path("report") / path.relative_to(out).parent
@@ -53,7 +66,7 @@ def build_report(tracking_uri: str, study: str, out: Path) -> Path:
 def write_report(study: StudyRecord, out: Path) -> list[Path]:
     """Writes the report into ``out`` and returns the files written."""
     numbers = report_numbers(study)
-    sections = report_sections(numbers, _real_pictures(study))
+    sections = [*report_sections(numbers, _real_pictures(study)), *speech_sections(study)]
     return write_files(_title(study), numbers, sections, figure_makers(study, numbers), out)
 
 
@@ -83,6 +96,7 @@ def write_files(
             drawn(1)
     texts = report_texts(title, numbers, sections)
     texts["report.html"] = to_html(title, sections, pngs)
+    written += _write_sounds(sections, out)
     return written + [_write(out / name, text) for name, text in texts.items()]
 
 
@@ -112,6 +126,24 @@ def _real_pictures(study: StudyRecord) -> dict[str, bytes | None]:
 def _drawn(sections: list[Section]) -> list[str]:
     blocks = [block for section in sections for block in section.blocks]
     return [block.name for block in blocks if isinstance(block, Picture)]
+
+
+def _write_sounds(sections: list[Section], out: Path) -> list[Path]:
+    """Every sound of a report, each in its file."""
+    blocks = [block for section in sections for block in section.blocks]
+    sounds = {
+        block.file(i, j): cell
+        for block in blocks
+        if isinstance(block, Sounds)
+        for i, row in enumerate(block.rows)
+        for j, cell in enumerate(row)
+        if isinstance(cell, bytes)
+    }
+    if sounds:
+        (out / "sounds").mkdir(parents=True, exist_ok=True)
+    for name, wav in sounds.items():
+        (out / name).write_bytes(wav)
+    return [out / name for name in sounds]
 
 
 def _write(path: Path, text: str) -> Path:

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+from evaluation.paper.report import paper_sections
 from evaluation.report.blocks import Block, Code, Picture, Points, Section, Text
 from evaluation.report.experts import expert_blocks
 from evaluation.report.fairness import fairness_blocks
 from evaluation.report.sensitivity import sensitivity_blocks
+from evaluation.report.slopes import slope_blocks, wall_clock_blocks
 from evaluation.report.summary import summary_blocks
 from evaluation.report.tables import (
     arms_table,
@@ -34,6 +36,7 @@ def report_sections(numbers: Numbers, pictures: Mapping[str, bytes | None]) -> l
         Section("arms", "What the arms cost", [Text(ARMS_TEXT), arms_table(numbers)]),
         Section("losses", "Losses", _losses(numbers)),
         Section("matching", "Steps, FLOPs and seconds to the same loss", _matching(numbers)),
+        *paper_sections(numbers),
         Section("experts", "Expert choice and causality", expert_blocks(numbers)),
         Section("metrics", "Metrics", _metrics(numbers)),
         Section("pictures", "Generated pictures", _pictures(numbers)),
@@ -112,7 +115,14 @@ def _matching(numbers: Numbers) -> list[Block]:
         "mean slope had the curves of these seeds had other noise (their residuals, redrawn as an "
         "autoregressive process)."
     )
-    return [Text(MATCHING_TEXT), how, *figures, matching_table(numbers)]
+    return [
+        Text(MATCHING_TEXT),
+        how,
+        *slope_blocks(numbers),
+        *figures,
+        *wall_clock_blocks(numbers),
+        matching_table(numbers),
+    ]
 
 
 def _metrics(numbers: Numbers) -> list[Block]:

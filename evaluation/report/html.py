@@ -4,7 +4,18 @@ import base64
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from evaluation.report.blocks import Alert, Block, Code, Picture, Points, Section, Table, Text
+from evaluation.report.blocks import (
+    Alert,
+    Block,
+    Code,
+    Links,
+    Picture,
+    Points,
+    Section,
+    Sounds,
+    Table,
+    Text,
+)
 from evaluation.wording import Cell, show
 
 STYLE = """
@@ -23,6 +34,7 @@ th, td { padding: .3rem .6rem; border-bottom: 1px solid #e2e2e2; text-align: lef
   vertical-align: top; max-width: 26rem; }
 th { background: #f5f6f8; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
 td:first-child { white-space: nowrap; }
+td audio { width: 12rem; height: 2rem; }
 td img { width: 72px; image-rendering: pixelated; }
 p.alert { background: #fff1e0; border-left: 6px solid #d55e00; padding: .6rem 1rem;
   font-weight: 600; }
@@ -67,6 +79,9 @@ def _block(block: Block, figures: Mapping[str, bytes]) -> str:
             return (
                 "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items or ["none"]) + "</ul>"
             )
+        case Links(items):
+            links = (f'<li><a href="{escape(to)}">{escape(what)}</a></li>' for what, to in items)
+            return "<ul>" + "".join(links) + "</ul>"
         case Code(title, body):
             name = escape(title)
             return f"<details><summary>{name}</summary><pre>{escape(body)}</pre></details>"
@@ -79,6 +94,25 @@ def _block(block: Block, figures: Mapping[str, bytes]) -> str:
             )
         case Table():
             return _table(block)
+        case Sounds():
+            return _sounds(block)
+
+
+def _sounds(block: Sounds) -> str:
+    head = "".join(f"<th>{escape(column)}</th>" for column in block.columns)
+    rows = "\n".join("<tr>" + "".join(map(_heard, row)) + "</tr>" for row in block.rows)
+    return (
+        f'<h3 id="sounds-{escape(block.name)}">{escape(block.title)}</h3>\n'
+        f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n'
+        f"<tbody>\n{rows}\n</tbody></table></div>"
+    )
+
+
+def _heard(cell: str | bytes | None) -> str:
+    if isinstance(cell, bytes):
+        data = base64.b64encode(cell).decode()
+        return f'<td><audio controls src="data:audio/wav;base64,{data}"></audio></td>'
+    return f"<td>{escape(show(cell))}</td>"
 
 
 def _table(table: Table) -> str:

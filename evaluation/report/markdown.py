@@ -3,7 +3,18 @@
 import re
 from collections.abc import Sequence
 
-from evaluation.report.blocks import Alert, Block, Code, Picture, Points, Section, Table, Text
+from evaluation.report.blocks import (
+    Alert,
+    Block,
+    Code,
+    Links,
+    Picture,
+    Points,
+    Section,
+    Sounds,
+    Table,
+    Text,
+)
 from evaluation.wording import show
 
 
@@ -35,6 +46,8 @@ def _block(block: Block) -> str:
             return f"> **{escape(body)}**"
         case Points(items):
             return "\n".join(f"- {escape(item)}" for item in items) or "- none"
+        case Links(items):
+            return "\n".join(f"- [{escape(what)}]({to})" for what, to in items)
         case Code(title, body):
             fence = "`" * (max([2, *(len(run) for run in re.findall("`+", body))]) + 1)
             return f"### {escape(title)}\n\n{fence}\n{body.rstrip()}\n{fence}"
@@ -43,6 +56,20 @@ def _block(block: Block) -> str:
             return f"### {escape(title)}\n\n{link}\n\n{escape(read)} {escape(made)}"
         case Table():
             return _table(block)
+        case Sounds():
+            return _sounds(block)
+
+
+def _sounds(block: Sounds) -> str:
+    lines = ["| " + " | ".join(map(escape, block.columns)) + " |"]
+    lines.append("|" + " --- |" * len(block.columns))
+    for i, row in enumerate(block.rows):
+        cells = [
+            f"[listen]({block.file(i, j)})" if isinstance(cell, bytes) else escape(show(cell))
+            for j, cell in enumerate(row)
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return f"### {escape(block.title)}\n\n" + "\n".join(lines)
 
 
 def _table(table: Table) -> str:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from evaluation.figures.intervals import main_interval
 from evaluation.figures.losses import CURVE_TITLES
-from evaluation.figures.pair import main_interval, marked, pair_metrics, pair_slopes, shared_rows
+from evaluation.figures.pair import marked, pair_metrics, pair_slopes, shared_rows
 from evaluation.numbers.pair import COSTS, pair_numbers
 from evaluation.numbers.study import report_numbers
 from evaluation.report.blocks import Alert, Block, Picture, Points, Section, Table, Text

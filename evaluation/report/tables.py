@@ -64,9 +64,9 @@ def matching_table(numbers: Numbers) -> Table:
     ]
     columns += ["points reached"]
     rows: list[list[Cell]] = []
-    for row in numbers["matching"]:
+    for row, axis in _with_stated(numbers):
         cells: list[Cell] = [marked(numbers, row["arm"])]
-        cells += [row["modality"], row["curve"], row["axis"]]
+        cells += [row["modality"], row["curve"], axis]
         cells += [row["slope"] if row["slope"] is not None else "never reached"]
         cells += [(row["slope_low"], row["slope_high"]), (row["points_low"], row["points_high"])]
         cells += [row["end_ratio"] if row["reached"] else "never reached"]
@@ -76,6 +76,22 @@ def matching_table(numbers: Numbers) -> Table:
         rows.append(cells)
     title = f"Matching with {numbers['baseline']}" + _mark_key(numbers)
     return Table("matching", title, columns, rows)
+
+
+def _with_stated(numbers: Numbers) -> list[tuple[Mapping[str, Any], str]]:
+    """The rows of matching with what their axis is called; after measured seconds those at a
+    stated step-time ratio."""
+
+    def of(row: Mapping[str, Any]) -> tuple[str, ...]:
+        return row["arm"], row["modality"], row["curve"]
+
+    rows: list[tuple[Mapping[str, Any], str]] = []
+    for row in numbers["matching"]:
+        rows.append((row, row["axis"]))
+        if row["axis"] == "seconds":
+            stated = (one for one in numbers["matching_at_ratio"] if of(one) == of(row))
+            rows += [(one, f"seconds at {show(one['ratio'])}x") for one in stated]
+    return rows
 
 
 def metrics_table(numbers: Numbers) -> Table:

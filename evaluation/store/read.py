@@ -19,7 +19,14 @@ from sqlalchemy.engine import make_url
 
 from evaluation.metric import Metric
 from evaluation.store.metric_history import read_curves
-from evaluation.store.study_record import CURVES, ArmFacts, RunRecord, Sample, StudyRecord
+from evaluation.store.study_record import (
+    CURVES,
+    ArmFacts,
+    RunRecord,
+    Sample,
+    SpokenSample,
+    StudyRecord,
+)
 from mot_lab.runtime.mlflow_store import connect
 
 SCHEMA = 1  # of study.json
@@ -61,6 +68,8 @@ def read_study(tracking_uri: str, study: str) -> StudyRecord:
         config=config,
         notes=(*facts["notes"], *notes),
         fairness=facts.get("fairness"),
+        paper=tuple(facts.get("paper", ())),
+        step_time_ratios=facts.get("step_time_ratios", {}),
     )
 
 
@@ -172,6 +181,8 @@ def _read_run(client: MlflowClient, run: Run, modalities: list[str]) -> RunRecor
         if any(file.path == "samples" for file in client.list_artifacts(run.info.run_id)):
             _download(client, run, "samples", Path(folder))
         samples = tuple(_read_sample(sample, Path(folder)) for sample in evaluation["samples"])
+        # Evaluations of earlier versions know no speech.
+        speech = tuple(_read_spoken(one, Path(folder)) for one in evaluation.get("speech", ()))
     return RunRecord(
         run_id=run.info.run_id,
         arm=run.data.tags["mot_lab.arm"],
@@ -180,6 +191,7 @@ def _read_run(client: MlflowClient, run: Run, modalities: list[str]) -> RunRecor
         dropped={key: dropped for key, (_, dropped) in zip(keys, found, strict=True)},
         metrics=tuple(_fill(Metric, one, f"run {name!r}") for one in evaluation["metrics"]),
         samples=samples,
+        speech=speech,
         sees_other_tokens=_sees_other_tokens(run, evaluation),
         routing=evaluation.get("routing"),
         causality=tuple(evaluation.get("causality", ())),
@@ -204,16 +216,26 @@ def _fill(kind: type[Record], facts: dict[str, Any], whose: str) -> Record:
 
 
 def _read_sample(sample: dict[str, Any], folder: Path) -> Sample:
-    def picture(key: str) -> bytes | None:
-        return (folder / sample[key]).read_bytes() if sample.get(key) else None
-
     return Sample(
         prompt=sample["prompt"],
-        generated=picture("generated"),
-        reference=picture("reference"),
+        generated=_file(sample, "generated", folder),
+        reference=_file(sample, "reference", folder),
         caption=sample.get("caption"),
         references=tuple(sample.get("references", ())),
     )
+
+
+def _read_spoken(sample: dict[str, Any], folder: Path) -> SpokenSample:
+    return SpokenSample(
+        text=sample["text"],
+        recording=_file(sample, "recording", folder),
+        heard=sample.get("heard"),
+        spoken=_file(sample, "spoken", folder),
+    )
+
+
+def _file(sample: dict[str, Any], key: str, folder: Path) -> bytes | None:
+    return (folder / sample[key]).read_bytes() if sample.get(key) else None
 
 
 def _download(client: MlflowClient, run: Run, path: str, folder: Path) -> Path:

@@ -33,6 +33,20 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class SpokenSample:
+    """One held-out recording: what is said in it, and what the arm made of it.
+
+    Sounds are WAV files as bytes: the recording as its units sound, and the transcript as the arm
+    spoke it. ``heard`` is the transcript that the arm wrote. None where it did not.
+    """
+
+    text: str
+    recording: bytes | None
+    heard: str | None
+    spoken: bytes | None
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """One arm with one seed; ``curves`` and ``dropped`` by (modality, "train" or "val").
 
@@ -48,6 +62,7 @@ class RunRecord:
     dropped: Mapping[tuple[str, str], int]  # points that were not finite and were left out
     metrics: tuple[Metric, ...]
     samples: tuple[Sample, ...]
+    speech: tuple[SpokenSample, ...]
     sees_other_tokens: bool  # its loss is under expert-choice routing, which reads later tokens
     routing: Mapping[str, Any] | None = None
     causality: tuple[Mapping[str, Any], ...] = ()
@@ -58,7 +73,8 @@ class StudyRecord:
     """A finished study: every arm with every seed, in the order of ``study.json``.
 
     ``fairness`` is that of ``study.json``: the checks that ran before the study started. None in
-    studies of earlier versions.
+    studies of earlier versions. ``step_time_ratios`` says at which ratios of seconds per step, by
+    arm, time matching is given besides the measured one.
     """
 
     run_id: str
@@ -78,6 +94,8 @@ class StudyRecord:
     config: str
     notes: tuple[str, ...] = field(default=())
     fairness: Mapping[str, Any] | None = None
+    paper: tuple[str, ...] = ()  # figures of the paper to be set beside it
+    step_time_ratios: Mapping[str, float] = field(default_factory=dict)
 
     def of_arm(self, arm: str) -> list[RunRecord]:
         """The arm's runs, in the order of the study's seeds; ValueError for an unknown arm."""

@@ -21,13 +21,25 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--warmup", type=float, default=0.0, help="baseline steps to leave out of the slope"
     )
+    parser.add_argument(
+        "--step-time-ratio",
+        type=float,
+        metavar="RATIO",
+        help="match seconds at this ratio too: of a step of the arm to one of the baseline",
+    )
     parser.add_argument("--tracking-uri", help="MLflow store of runs (default: MLflow's own)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def _run(options: argparse.Namespace) -> None:
     from evaluation.matching.curve_runs import read_measured
-    from evaluation.matching.files import axis_summary, curve_summary, match_measured, uneven_ends
+    from evaluation.matching.files import (
+        axis_summary,
+        curve_summary,
+        match_measured,
+        stated_seconds,
+        uneven_ends,
+    )
 
     baselines, arms = (
         [read_measured(named, options.metric, options.tracking_uri) for named in several]
@@ -36,6 +48,7 @@ def _run(options: argparse.Namespace) -> None:
     matchings = match_measured(baselines, arms, options.warmup)
     content: dict[str, Any] = {
         **{str(axis): axis_summary(matching) for axis, matching in matchings.items()},
+        "seconds_at_ratio": stated_seconds(matchings["steps"], options.step_time_ratio),
         "metric": options.metric,
         "warmup": options.warmup,
         "curves": [curve_summary("baseline", one) for one in baselines]
@@ -51,7 +64,12 @@ def _table(content: dict[str, Any]) -> str:
         lines += _curve_lines(curve)
     row = "{:16} {:>8}  {:18} {:20} {:>9}  {}"
     lines += ["", row.format("", "slope", "95% interval", "", "end ratio", "points covered")]
-    for axis, name in UNITS.items():
+    units = dict(UNITS)
+    if content["seconds_at_ratio"] is not None:
+        units["seconds_at_ratio"] = (
+            f"seconds at {content['seconds_at_ratio']['step_time_ratio']:g}x"
+        )
+    for axis, name in units.items():
         one = content[axis]
         if one is None:
             lacking = [c["source"] for c in content["curves"] if axis not in c["axes"]]

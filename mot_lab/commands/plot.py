@@ -41,8 +41,9 @@ def _run(options: argparse.Namespace) -> None:
     from evaluation.figures.style import save_figure
     from evaluation.store.read import read_study
     from mot_lab.runtime.mlflow_store import default_tracking_uri
+    from mot_lab.runtime.study_folder import study_name
 
     uri = options.tracking_uri or default_tracking_uri(options.study)
-    study = read_study(uri, options.study.name)
+    study = read_study(uri, study_name(options.study))
     path = save_figure(draw_figure(study, options.figure, view), options.out)
     print(f"The figure is in {path}")

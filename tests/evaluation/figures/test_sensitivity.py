@@ -13,12 +13,12 @@ SMOOTHINGS = ("isotonic", "moving average of 5% of the steps")
 
 def numbers(interval: float = 0.05) -> dict[str, Any]:
     """Two arms: mot needs less than the baseline; slow never reaches its end."""
-    slopes = {"mot": 0.6, "slow": 1.4}
+    slopes = {"mot": 0.6, "late": 1.4}
     return {
         "study": "s",
         "baseline": "dense",
         "modalities": ["text", "image"],
-        "arms": {arm: {"loss_sees_other_tokens": arm == "slow"} for arm in ("dense", *slopes)},
+        "arms": {arm: {"loss_sees_other_tokens": arm == "late"} for arm in ("dense", *slopes)},
         "sensitivity": [
             {
                 "arm": arm,
@@ -27,7 +27,7 @@ def numbers(interval: float = 0.05) -> dict[str, Any]:
                 "smoothing": smoothing,
                 "warmup_steps": 40.0,
                 "estimate": estimate,
-                "value": None if (missing := arm == "slow" and estimate == "end") else slope,
+                "value": None if (missing := arm == "late" and estimate == "end") else slope,
                 "low": None if missing else slope - interval,
                 "high": None if missing else slope + interval,
                 "is_default": (smoothing, estimate) == ("isotonic", "fit"),
@@ -65,10 +65,10 @@ def test_a_row_per_variant_with_the_default_on_top() -> None:
     bold = [label.get_fontweight() == "bold" for label in text.get_yticklabels()][::-1]
     assert bold == [True, False, False, False]
     assert marks(figure, "mot", "s") == [(0.6, row) for row in range(4)]
-    assert marks(figure, "slow", arm_styles(["slow"])["slow"].marker) == [(1.4, 0), (1.4, 1)]
-    assert marks(figure, "slow", "x") == [(1.0, 2), (1.0, 3)]  # never reached: on the right edge
+    assert marks(figure, "late", arm_styles(["late"])["late"].marker) == [(1.4, 0), (1.4, 1)]
+    assert marks(figure, "late", "x") == [(1.0, 2), (1.0, 3)]  # never reached: on the right edge
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert legend == ["mot", "slow †", "never reached"]
+    assert legend == ["mot", "late †", "never reached"]
 
 
 def test_wide_intervals_are_cut_off_with_an_arrow() -> None:

@@ -18,8 +18,16 @@ from evaluation.store.read import read_study
 from evaluation.store.study_record import StudyRecord
 
 FIGURES = ["loss_text", "loss_image", "step_matching_text", "step_matching_image"]
-FIGURES += ["unrouted", "expert_load", "metrics", "generated", "sensitivity"]
-TABLES = ["fairness", "router_flops", "arms", "losses", "matching"]
+FIGURES += [
+    "slopes",
+    "wall_clock",
+    "unrouted",
+    "expert_load",
+    "metrics",
+    "generated",
+    "sensitivity",
+]
+TABLES = ["fairness", "router_flops", "arms", "losses", "slopes", "matching"]
 TABLES += ["leak", "routers", "unrouted", "load", "causality"]
 TABLES += ["metrics", "differences", "extractors", "tokenizers", "evaluators", "captions"]
 TABLES += ["training", "environment", "slope_ranges", "sensitivity"]
