@@ -13,7 +13,7 @@ def counting(label: str, total: int) -> Iterator[Callable[[int], None]]:
 
     Everything goes to standard error, so that standard output holds results only.
     """
-    console = Console(stderr=True)
+    console = Console(stderr=True, force_jupyter=False)  # lines in a notebook, no widgets
     if console.is_terminal:
         columns = (
             TextColumn("{task.description}"),
