@@ -25,12 +25,17 @@ class SceneScore:
     Attributes:
         objects_right_N: int, objects of the prompt whose emoji stands in the cell that it names.
         objects_N: int, objects of the prompt.
+        relation_right_N: bool, both objects of the prompt are there, once each, and stand to each
+            other as its caption says (left of, above), wherever that is.
+        related_N: bool, the prompt has two objects, so that its caption names their relation.
         ground_right_N: bool, the ground is the prompt's.
         scene_right_N: bool, everything is: ground, objects, and cells that should be bare.
     """
 
     objects_right_N: np.ndarray
     objects_N: np.ndarray
+    relation_right_N: np.ndarray
+    related_N: np.ndarray
     ground_right_N: np.ndarray
     scene_right_N: np.ndarray
 
@@ -132,9 +137,27 @@ def compare(found: Sequence[Scene], prompts: Sequence[Scene]) -> SceneScore:
     return SceneScore(
         objects_right_N=np.array([len(set(a.objects) & set(b.objects)) for a, b in pairs], int),
         objects_N=np.array([len(prompt.objects) for prompt in prompts], int),
+        relation_right_N=np.array([_related_alike(a, b) for a, b in pairs], bool),
+        related_N=np.array([len(prompt.objects) == 2 for prompt in prompts], bool),
         ground_right_N=np.array([a.ground == b.ground for a, b in pairs], bool),
         scene_right_N=np.array([a == b for a, b in pairs], bool),
     )
+
+
+def _related_alike(found: Scene, prompt: Scene) -> bool:
+    """Whether the two objects of a prompt are found in the relation that its caption names."""
+    if len(prompt.objects) != 2:
+        return False
+    first, second = prompt.objects
+    places = [
+        [(each.row, each.column) for each in found.objects if each.emoji == wanted.emoji]
+        for wanted in (first, second)
+    ]
+    if [len(each) for each in places] != [1, 1]:
+        return False
+    ((row, column),), ((other_row, other_column),) = places
+    # As `mot_lab.data.captions` words it: side by side is "left of", anything else "above".
+    return column < other_column if first.row == second.row else row < other_row
 
 
 def _tiles(source: SceneSource, candidates: np.ndarray, ground: int) -> np.ndarray:

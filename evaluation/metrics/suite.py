@@ -82,7 +82,8 @@ def check_scenes(
     source: SceneSource,
     seed: int = 0,
 ) -> list[Metric]:
-    """Shares of objects, grounds and whole scenes that are as the prompt says, in percent.
+    """Shares of objects, relations of two objects, grounds and whole scenes that are as the prompt
+    says, in percent; without a prompt of two objects, no relations.
 
     The ceiling is what real pictures of the prompts score, the floor what they score against
     shuffled prompts.
@@ -96,11 +97,14 @@ def check_scenes(
     one_each = np.ones(len(scenes))
     figures = {
         "objects right": [(s.objects_right_N, s.objects_N) for s in (made, ceiling, floor)],
+        "relations right": [(s.relation_right_N, s.related_N) for s in (made, ceiling, floor)],
         "ground right": [(s.ground_right_N, one_each) for s in (made, ceiling, floor)],
         "scenes right": [(s.scene_right_N, one_each) for s in (made, ceiling, floor)],
     }
     metrics = []
     for name, counts in figures.items():
+        if not all(of.any() for _, of in counts):
+            continue
         value, real, chance = (100 * float(right.sum() / of.sum()) for right, of in counts)
         metrics.append(
             Metric.sampled(

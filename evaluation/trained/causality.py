@@ -18,6 +18,7 @@ from torch import Tensor
 from evaluation.trained.routing import routings
 from mot_lab.backbones.transformer import Routing
 from mot_lab.batch import MultimodalBatch
+from mot_lab.data.interface import TEXT
 from mot_lab.model import MultimodalModel
 
 TOLERANCE = 1e-4
@@ -144,14 +145,23 @@ def _compared(
     prediction of each past image.
     """
     place_K = (past_BS & ~_patches(batch)).flatten().nonzero()[:, 0]
-    one, two = (
-        net(replace(each, target_place_L=place_K, target_L=torch.zeros_like(place_K)))
-        for each in (batch, other)
+    one, two = (net(_asked_at(each, place_K)) for each in (batch, other))
+    changes = [one.logits_LV - two.logits_LV]
+    if one.prediction_NCHW is not None and two.prediction_NCHW is not None:
+        past_N = past_BS.flatten()[_first_patch(batch)]
+        changes.append((one.prediction_NCHW - two.prediction_NCHW)[past_N])
+    return torch.cat([each.flatten(1).abs().amax(dim=1).cpu() for each in changes])
+
+
+def _asked_at(batch: MultimodalBatch, place_K: Tensor) -> MultimodalBatch:
+    """The batch with a prediction at these places and nowhere else; targets are of no matter."""
+    return replace(
+        batch,
+        target_place_L=place_K,
+        target_L=torch.zeros_like(place_K),
+        target_modality_L=torch.zeros_like(place_K),
+        target_counts={name: len(place_K) * (name == TEXT) for name in batch.target_counts},
     )
-    past_N = past_BS.flatten()[_first_patch(batch)]
-    images = (one.prediction_NCHW - two.prediction_NCHW)[past_N]
-    texts = one.logits_LV - two.logits_LV
-    return torch.cat([each.flatten(1).abs().amax(dim=1).cpu() for each in (texts, images)])
 
 
 def _patches(batch: MultimodalBatch) -> Tensor:

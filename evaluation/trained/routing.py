@@ -40,12 +40,12 @@ def routing_record(
             {
                 "split": split,
                 "modality": modality,
-                "training": getattr(each, modality),
-                "causal": getattr(losses["causal"][split], modality) if router else None,
-                "n": int(each.tokens_R.sum()) if modality == "text" else len(each.image_N),
+                "training": each.mean(modality),
+                "causal": losses["causal"][split].mean(modality) if router else None,
+                "n": each.count(modality),
             }
             for split, each in losses["training"].items()
-            for modality in ("text", "image")
+            for modality in each.modalities
         ],
         "router": router_record(router) if router else None,
         "experts": [

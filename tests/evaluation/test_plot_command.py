@@ -64,6 +64,18 @@ def test_help_lists_the_figures(capsys: pytest.CaptureFixture[str]) -> None:
     assert "sensitivity" in told
 
 
+def test_a_report_at_a_stated_step_time(folder: Path, tmp_path: Path, capsys) -> None:
+    stated = ["--step-time-ratio", "moe_4x=1.69", "--out", str(tmp_path)]
+    main(["report", str(folder), *stated])
+    numbers = json.loads((tmp_path / "report.json").read_text())
+    assert numbers["step_time_ratios"] == {"moe_4x": 1.69}  # in place of the study's own
+    assert {row["arm"] for row in numbers["matching_at_ratio"]} == {"moe_4x"}
+    assert "seconds at 1.69x" in (tmp_path / "report.md").read_text()
+    capsys.readouterr()
+    said = refused(["report", str(folder), "--step-time-ratio", "mott=2"], capsys)
+    assert "step_time_ratios.mott: 2.0 is of none of the arms moe_4x, mot" in said
+
+
 def test_a_report_of_two_studies_lies_beside_the_first(folder: Path) -> None:
     again = folder.parent / "again" / folder.name
     again.mkdir(parents=True)

@@ -117,3 +117,36 @@ def test_pictures_of_the_wrong_kind_are_refused(source):
         check(images[:, :16], source)
     with pytest.raises(ValueError, match="2 pictures, but 1 prompts"):
         score(images, scenes[:1], source)
+
+
+@pytest.mark.parametrize(
+    ("found", "right"),
+    [
+        ([(3, 0, 0), (5, 0, 1)], True),  # as asked for
+        ([(3, 1, 0), (5, 0, 1)], True),  # elsewhere, but still left of it
+        ([(3, 0, 1), (5, 0, 0)], False),  # changed places
+        ([(3, 0, 0), (5, 1, 0)], False),  # above instead
+        ([(3, 0, 0)], False),  # one is missing
+        ([(3, 0, 0), (5, 0, 1), (5, 1, 1)], False),  # one is there twice
+    ],
+)
+def test_relations_by_hand(found, right):
+    """The prompt: emoji 3 top left, emoji 5 top right, so "3, left of 5"."""
+
+    def scene(*objects):
+        return Scene(0, tuple(PlacedObject(*each) for each in objects))
+
+    prompts = [scene((3, 0, 0), (5, 0, 1)), scene((3, 1, 1))]
+    result = compare([scene(*found), scene((3, 1, 1))], prompts)
+    assert result.relation_right_N.tolist() == [right, False]
+    assert result.related_N.tolist() == [True, False]
+
+
+def test_relation_above_is_of_rows():
+    def scene(*objects):
+        return Scene(0, tuple(PlacedObject(*each) for each in objects))
+
+    diagonal = scene((3, 0, 1), (5, 1, 0))  # captions call this "above"
+    founds = [scene((3, 0, 0), (5, 1, 1)), scene((5, 0, 0), (3, 1, 1)), scene((3, 0, 0), (5, 0, 1))]
+    result = compare(founds, [diagonal] * 3)
+    assert result.relation_right_N.tolist() == [True, False, False]

@@ -60,6 +60,7 @@ def test_real_pictures_score_their_own_ceiling(source, scenes, real, reference, 
         "Frechet distance (oracle)",
         "CLIP score",
         "objects right",
+        "relations right",
         "ground right",
         "scenes right",
     ]

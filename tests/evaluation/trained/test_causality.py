@@ -93,7 +93,7 @@ def test_a_look_at_other_rows_is_found() -> None:
     def from_the_row_before(embedding: Any, inputs: Any, x_ND: Tensor) -> Tensor:
         return x_ND + 0.5 * x_ND.roll(x_ND.shape[0] // 3, dims=0)  # three rows
 
-    net.text.embedding.register_forward_hook(from_the_row_before)
+    net.autoregressive.embedding.register_forward_hook(from_the_row_before)
     found = probe(net)["none"]
     assert found.leaks
     assert found.changed > 100
@@ -109,8 +109,8 @@ def test_a_leak_has_the_size_that_is_reported(size: float, leaks: bool) -> None:
     def add(head: Any, inputs: Any, logits_LV: Tensor) -> Tensor:
         return logits_LV + size * last[0]
 
-    net.text.embedding.register_forward_hook(remember)
-    net.text.output.register_forward_hook(add)
+    net.autoregressive.embedding.register_forward_hook(remember)
+    net.autoregressive.output.register_forward_hook(add)
     found = probe(net, batches=[text_batch(torch.arange(6, 30).view(1, 24))])["none"]
     assert found.largest == pytest.approx(size, rel=1e-6)
     assert found.leaks == leaks

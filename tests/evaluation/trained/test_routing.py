@@ -67,13 +67,13 @@ def test_losses_are_means_over_tokens_and_pictures(arm: str, routing: Any) -> No
                 nll.append(-F.log_softmax(logits.double(), 0)[target].item())
                 rows.append(number * 3 + place // 24)
             for i in range(batch.num_images):
-                noised = net.image.target(batch.latents_NCHW[i], batch.noise_NCHW[i])
+                noised = net.diffusion.target(batch.latents_NCHW[i], batch.noise_NCHW[i])
                 image.append((output.prediction_NCHW[i] - noised).square().mean().item())
-    assert losses.text == pytest.approx(math.fsum(nll) / len(nll), rel=1e-6)
-    assert losses.image == pytest.approx(math.fsum(image) / len(image), rel=1e-6)
-    assert losses.tokens_R.tolist() == [rows.count(row) for row in range(12)]
+    assert losses.mean("text") == pytest.approx(math.fsum(nll) / len(nll), rel=1e-6)
+    assert losses.mean("image") == pytest.approx(math.fsum(image) / len(image), rel=1e-6)
+    assert losses.tokens["text"].counts_R.tolist() == [rows.count(row) for row in range(12)]
     of_row_5 = [each for each, row in zip(nll, rows, strict=True) if row == 5]
-    assert losses.nll_R[5] == pytest.approx(math.fsum(of_row_5), rel=1e-5)
+    assert losses.tokens["text"].nats_R[5] == pytest.approx(math.fsum(of_row_5), rel=1e-5)
 
 
 @pytest.mark.parametrize("arm", ["moe_4x", "mot_text_moe_4x"])
