@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test check format bench browser mutations clean
+.PHONY: help demo test experiments check format bench browser mutations clean
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -23,6 +23,9 @@ demo: $(READY)  ## three arms, two seeds, on emoji scenes; prints where the repo
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+experiments: $(READY)  ## run every study of experiments/openmoji and refresh what is kept of them
+	$(BIN)/python experiments/run_all.py
+
 mutations: $(READY)  ## make deliberate errors and see that the tests notice
 	$(BIN)/python tests/mutations.py
 
@@ -37,6 +40,7 @@ format: $(READY)  ## mend what the linter can mend
 
 bench: $(READY)  ## step time of the arms, FID, reports, tracking: benchmarks/results
 	$(BIN)/python -m benchmarks.step_time
+	$(BIN)/python -m benchmarks.generation
 	$(BIN)/python -m benchmarks.fid
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.report
 	$(BIN)/python -m benchmarks.tracking experiments/results/transfusion/report.json
