@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from mot_lab.commands import (
     arms,
     count,
+    data,
     evaluate,
     fit,
     fit_router,
@@ -17,15 +18,20 @@ from mot_lab.commands import (
     match,
     plot,
     report,
+    represent,
     study,
     sync,
+    tokenizer,
 )
 from mot_lab.runtime.quiet import quiet_libraries
 
 DESCRIPTION = (
     "Dense, expert-choice MoE and Mixture-of-Transformers backbones, compared head to head."
 )
-COMMANDS = (study, report, plot, match, sync, arms, count, generate, evaluate, fit, fit_router)
+COMMANDS = (
+    *(study, report, plot, match, sync, arms, count, data, tokenizer),
+    *(generate, evaluate, represent, fit, fit_router),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -15,7 +15,7 @@ from mot_lab.backbones.expert_choice import ExpertChoice
 from mot_lab.backbones.feed_forward import FeedForward
 from mot_lab.backbones.towers import Towers
 from mot_lab.backbones.transformer import Block, Transformer
-from mot_lab.data.documents import DocumentStream, ImageSegment, TextSegment
+from mot_lab.data.documents import CodeSegment, DocumentStream, ImageSegment, TextSegment
 from mot_lab.data.packing import Layout
 
 Place = tuple[int, int]
@@ -110,12 +110,18 @@ class BackboneOracle:
             if layout.modality_BS[row, place] >= 0
         ]
 
+    def stream(self, x_BSD: Tensor) -> list[dict[Place, Tensor]]:
+        """The residual stream [D] of every token: before the first block, after each block, and
+        after the final norm.
+        """
+        x = [{place: x_BSD[place] for place in self.places}]
+        for block in self.transformer.blocks:
+            x.append(self._block(block, x[-1]))
+        return [*x, self._norm(self.transformer.final_norm, x[-1])]
+
     def __call__(self, x_BSD: Tensor) -> Tensor:
         """[B, S, D] -> [B, S, D], zeros at padding."""
-        x = {place: x_BSD[place] for place in self.places}
-        for block in self.transformer.blocks:
-            x = self._block(block, x)
-        x = self._norm(self.transformer.final_norm, x)
+        x = self.stream(x_BSD)[-1]
         zeros = torch.zeros_like(x_BSD[0, 0])
         rows, length = self.layout.modality_BS.shape
         return torch.stack(
@@ -206,11 +212,20 @@ def pack_row(stream: DocumentStream, layout: Layout, seed: tuple[int, ...]) -> d
         places: list[tuple[int, int, int, bool]] = [(layout.bos, 0, -1, True)]
         for segment in segments:
             if isinstance(segment, ImageSegment):
+                block = layout.blocks[layout.diffused]
                 image = len(row["latents"])
                 row["latents"].append(segment.latents_CHW)
-                places.append((layout.boi, 0, -1, False))  # nothing is predicted from <boi>
-                places += [(0, 1, image, False)] * layout.patches
-                places.append((layout.eoi, 0, -1, True))
+                places.append((block.begin, 0, -1, False))  # nothing is predicted from <begin>
+                places += [(0, block.modality_id, image, False)] * block.length
+                places.append((block.end, 0, -1, True))
+            elif isinstance(segment, CodeSegment):
+                block = layout.blocks[segment.modality]
+                places.append((block.begin, 0, -1, True))
+                codes = [block.first_code + int(code) for code in segment.codes]
+                places += [(code, block.modality_id, -1, True) for code in codes]
+                if block.length is not None:  # where it ends is known
+                    places[-1] = (codes[-1], block.modality_id, -1, False)
+                places.append((block.end, 0, -1, True))
             else:
                 places += [(int(token), 0, -1, True) for token in segment.ids]
         if not cut:
@@ -231,10 +246,15 @@ def pack_row(stream: DocumentStream, layout: Layout, seed: tuple[int, ...]) -> d
 
 
 def _size(segments: list, layout: Layout) -> int:
-    inside = [
-        layout.patches + 2 if isinstance(each, ImageSegment) else len(each.ids) for each in segments
-    ]
-    return 2 + sum(inside)
+    size = 2
+    for each in segments:
+        if isinstance(each, TextSegment):
+            size += len(each.ids)
+        elif isinstance(each, CodeSegment):
+            size += 2 + len(each.codes)
+        else:
+            size += 2 + layout.blocks[layout.diffused].length
+    return size
 
 
 def squared_mean_discrepancy(one_NF: np.ndarray, other_MF: np.ndarray) -> float:
@@ -329,3 +349,119 @@ def exponential_average(steps: np.ndarray, values: np.ndarray, share: float) -> 
         weights = [math.exp(-age / (share * steps[-1])) for age in ages]
         averages.append(sum(w * v for w, v in zip(weights, values, strict=False)) / sum(weights))
     return averages
+
+
+def principal_axes(states_ND: np.ndarray, components: int) -> tuple[np.ndarray, list[float]]:
+    """Axes [C, D] and shares of the variance by power iteration on the covariance, one axis at a
+    time; the entry of greatest magnitude of an axis is positive.
+    """
+    centred_ND = states_ND - states_ND.mean(axis=0)
+    covariance_DD = centred_ND.T @ centred_ND
+    total = np.trace(covariance_DD)
+    axes, shares = [], []
+    for _ in range(components):
+        axis = np.random.default_rng(0).standard_normal(len(covariance_DD))
+        for _ in range(5000):
+            axis = covariance_DD @ axis
+            axis = axis / math.sqrt(sum(each**2 for each in axis))
+        variance = axis @ covariance_DD @ axis
+        covariance_DD = covariance_DD - variance * np.outer(axis, axis)
+        axes.append(axis if max(axis) > -min(axis) else -axis)
+        shares.append(variance / total)
+    return np.array(axes), shares
+
+
+def silhouette(states: list[np.ndarray], modality: list[int]) -> list[float]:
+    """Of every token, distance by distance."""
+    values = []
+    for i, state in enumerate(states):
+        apart: dict[int, list[float]] = {}
+        for j, other in enumerate(states):
+            if i != j:
+                distance = math.sqrt(sum((state - other) ** 2))
+                apart.setdefault(modality[j], []).append(distance)
+        means = {name: sum(each) / len(each) for name, each in apart.items()}
+        own = means.pop(modality[i])
+        nearest = min(means.values())
+        values.append((nearest - own) / max(own, nearest))
+    return values
+
+
+def variance_share(states: list[np.ndarray], modality: list[int]) -> float:
+    """Between-modality over total sum of squares, token by token."""
+    mean = sum(states) / len(states)
+    between = total = 0.0
+    for state, own in zip(states, modality, strict=True):
+        others = [x for x, m in zip(states, modality, strict=True) if m == own]
+        between += sum((sum(others) / len(others) - mean) ** 2)
+        total += sum((state - mean) ** 2)
+    return between / total
+
+
+def probe_predictions(
+    seen_ND: np.ndarray, modality_N: np.ndarray, unseen_MD: np.ndarray
+) -> list[int]:
+    """Softmax regression on standardised features, L2 penalty 1/2 |W|^2, by gradient descent."""
+    mean, spread = seen_ND.mean(axis=0), seen_ND.std(axis=0)
+    x_ND = torch.from_numpy((seen_ND - mean) / spread)
+    classes = int(modality_N.max()) + 1
+    weight_DG = torch.zeros(x_ND.shape[1], classes, dtype=torch.float64, requires_grad=True)
+    bias_G = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
+    for _ in range(800):
+        logits_NG = x_ND @ weight_DG + bias_G
+        right_N = torch.log_softmax(logits_NG, 1)[range(len(x_ND)), modality_N]
+        loss = -right_N.sum() + 0.5 * weight_DG.square().sum()
+        gradients = torch.autograd.grad(loss, [weight_DG, bias_G])
+        with torch.no_grad():
+            for parameter, gradient in zip([weight_DG, bias_G], gradients, strict=True):
+                parameter -= gradient / len(x_ND)
+    with torch.no_grad():
+        logits_MG = torch.from_numpy((unseen_MD - mean) / spread) @ weight_DG + bias_G
+    return logits_MG.argmax(1).tolist()
+
+
+def mean_recall(right: list[bool], modality: list[int]) -> float:
+    """0 at guessing and 1 at always right."""
+    recalls = []
+    for own in sorted(set(modality)):
+        answers = [r for r, m in zip(right, modality, strict=True) if m == own]
+        recalls.append(sum(answers) / len(answers))
+    chance = 1 / len(recalls)
+    return (sum(recalls) / len(recalls) - chance) / (1 - chance)
+
+
+def nearest_codes(latents_NDhw: Tensor, codebook_KD: Tensor) -> list[list[int]]:
+    """Codes of every picture, cell by cell from the upper left, each the nearest of all."""
+    pictures = []
+    for latents_Dhw in latents_NDhw:
+        codes = []
+        for row in range(latents_Dhw.shape[1]):
+            for column in range(latents_Dhw.shape[2]):
+                distances = [
+                    float((latents_Dhw[:, row, column] - code_D).square().sum())
+                    for code_D in codebook_KD
+                ]
+                codes.append(distances.index(min(distances)))
+        pictures.append(codes)
+    return pictures
+
+
+def codebook_averages(
+    first_KD: np.ndarray, batches: list[np.ndarray], decay: float
+) -> list[np.ndarray]:
+    """A codebook after batches [M, D] of latents, by appendix A.1 of van den Oord et al. (2017):
+    each code had an even share of a batch's latents at first, all equal to it."""
+    share = len(batches[0]) / len(first_KD)
+    counts = [share] * len(first_KD)
+    sums = [share * code_D for code_D in first_KD]
+    codes = list(first_KD)
+    for batch_MD in batches:
+        chosen: list[list[np.ndarray]] = [[] for _ in codes]
+        for latent_D in batch_MD:
+            distances = [float(((latent_D - code_D) ** 2).sum()) for code_D in codes]
+            chosen[distances.index(min(distances))].append(latent_D)
+        for place, latents in enumerate(chosen):
+            counts[place] = decay * counts[place] + (1 - decay) * len(latents)
+            sums[place] = decay * sums[place] + (1 - decay) * sum(latents, np.zeros_like(codes[0]))
+            codes[place] = sums[place] / counts[place]
+    return codes

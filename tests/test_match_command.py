@@ -52,6 +52,22 @@ def test_json_of_two_seeds(curves, capsys):
     assert [one["points"] for one in content["curves"]] == [30] * 4
 
 
+def test_time_at_a_stated_ratio_of_step_times(curves, capsys):
+    run(curves, ["b0", "a0"], "--step-time-ratio=1.36", "--json")
+    content = json.loads(capsys.readouterr().out)
+    stated, steps = content["seconds_at_ratio"], content["steps"]
+    assert stated["step_time_ratio"] == 1.36
+    for key in ("slope", "slope_low", "slope_high", "end_ratio"):
+        assert stated[key] == pytest.approx(1.36 * steps[key])
+    run(curves, ["b0", "a0"], "--step-time-ratio=1.36")
+    assert f"seconds at 1.36x {1.36 * steps['slope']:8.3f}" in capsys.readouterr().out
+    run(curves, ["b0", "a0"], "--json")
+    assert json.loads(capsys.readouterr().out)["seconds_at_ratio"] is None
+    with pytest.raises(SystemExit):
+        run(curves, ["b0", "a0"], "--step-time-ratio=0")
+    assert "--step-time-ratio 0.0 must be above 0" in capsys.readouterr().err
+
+
 def test_one_seed_says_that_its_interval_is_over_points(curves, capsys):
     run(curves, ["b0", "a0"], "--json")
     steps = json.loads(capsys.readouterr().out)["steps"]

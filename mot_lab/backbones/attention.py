@@ -1,6 +1,7 @@
 """One global self-attention over the interleaved sequence, with projections per tower.
 
-Shapes: B rows, S positions, T tokens in grouped order, D width, H heads, E = D / H head width.
+Shapes: B rows, S positions, T tokens in grouped order, D width, H heads, E = D / H head width,
+C columns of a cache.
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from mot_lab.backbones.towers import Towers
 from mot_lab.backbones.wiring import Wiring
 
 if TYPE_CHECKING:
+    from mot_lab.backbones.cache import LayerCache
     from mot_lab.backbones.transformer import TransformerConfig
 
 
@@ -49,7 +51,7 @@ class AttentionContext:
     """What attention needs of a batch, computed once and used in every layer.
 
     Attributes:
-        mask: bool [B, 1, S, S] (`attention_mask`).
+        mask: bool [B, 1, S, S] (`attention_mask`), or [B, 1, S, C] over the columns of a cache.
         cos_T1E, sin_T1E: rotary angles of the tokens in grouped order.
     """
 
@@ -91,7 +93,7 @@ class Attention(nn.Module):
         width = config.width
         self.width, self.heads = width, config.heads
         self.qkv = Towers(wiring, "attention", lambda _: nn.Linear(width, 3 * width, bias=False))
-        self.out = Towers(wiring, "attention", lambda _: nn.Linear(width, width, bias=False))
+        self.out = Towers(wiring, "output", lambda _: nn.Linear(width, width, bias=False))
         self.qk_norm: Towers | None = None
         if config.qk_norm != "none":
             self.qk_norm = Towers(
@@ -100,8 +102,17 @@ class Attention(nn.Module):
                 lambda _: QKNorm(width // config.heads, config.qk_norm, config.qk_norm_eps),
             )
 
-    def forward(self, x_TD: Tensor, groups: TokenGroups, context: AttentionContext) -> Tensor:
-        """[T, D] in grouped order -> [T, D] in grouped order."""
+    def forward(
+        self,
+        x_TD: Tensor,
+        groups: TokenGroups,
+        context: AttentionContext,
+        cache: "LayerCache | None" = None,
+    ) -> Tensor:
+        """[T, D] in grouped order -> [T, D] in grouped order.
+
+        With a cache the tokens see what it holds of their rows, and are written into it.
+        """
         tokens, width = x_TD.shape
         (rows, length), heads = groups.shape, self.heads
         qkv_T3HE = self.qkv(x_TD, groups).view(tokens, 3, heads, width // heads)
@@ -109,10 +120,17 @@ class Attention(nn.Module):
         if self.qk_norm is not None:
             qk_T2HE = self.qk_norm(qk_T2HE, groups)
         qk_T2HE = rotate(qk_T2HE, context.cos_T1E[:, None], context.sin_T1E[:, None])
-        qk_N2HE = groups.restore(qk_T2HE)
-        v_NHE = groups.restore(v_THE)
-        q_BHSE, k_BHSE = (x.unflatten(0, (rows, length)).transpose(1, 2) for x in qk_N2HE.unbind(1))
-        v_BHSE = v_NHE.unflatten(0, (rows, length)).transpose(1, 2)
+        if cache is None:
+            qk_N2HE = groups.restore(qk_T2HE)
+            v_NHE = groups.restore(v_THE)
+            q_NHE, k_NHE = qk_N2HE.unbind(1)
+            k_BHSE, v_BHSE = (
+                x.unflatten(0, (rows, length)).transpose(1, 2) for x in (k_NHE, v_NHE)
+            )
+        else:
+            q_NHE = groups.restore(qk_T2HE[:, 0])
+            k_BHSE, v_BHSE = cache.extend(qk_T2HE[:, 1], v_THE)  # [B, H, C, E]
+        q_BHSE = q_NHE.unflatten(0, (rows, length)).transpose(1, 2)
         y_BHSE = F.scaled_dot_product_attention(q_BHSE, k_BHSE, v_BHSE, attn_mask=context.mask)
         y_ND = y_BHSE.transpose(1, 2).reshape(rows * length, width)
         return self.out(groups.group(y_ND), groups)

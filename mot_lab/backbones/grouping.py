@@ -36,25 +36,35 @@ class TokenGroups:
 
     Attributes:
         order_N: grouped place -> flat place ``b * S + s``, padding last (N = B * S); None when
-            grouped order is sequence order (one cell, no padding): then nothing is moved.
+            grouped order is sequence order (all in one cell, no padding): then nothing is moved.
         inverse_N: flat place -> grouped place; None likewise.
         sizes: real tokens of each cell of the wiring (host ints).
         shape: (B, S).
+        skip_absent: a tower that has all tokens is called alone. Otherwise the others are called
+            with none, so that their weights get gradients of zero and their experts take nothing.
     """
 
     order_N: Tensor | None
     inverse_N: Tensor | None
     sizes: tuple[int, ...]
     shape: tuple[int, int]
+    skip_absent: bool = False
 
     @classmethod
-    def build(cls, modality_BS: Tensor, counts: Mapping[str, int], wiring: Wiring) -> "TokenGroups":
+    def build(
+        cls,
+        modality_BS: Tensor,
+        counts: Mapping[str, int],
+        wiring: Wiring,
+        skip_absent: bool = False,
+    ) -> "TokenGroups":
         """Sort a batch's tokens by cell, keeping sequence order inside each.
 
         Args:
             modality_BS: int64 modality ids [B, S], -1 for padding.
             counts: real tokens per modality (host ints, so that the device is never waited for).
             wiring: whose cells are the groups.
+            skip_absent: where nothing is learnt and nobody asks what experts took.
 
         Example:
             >>> from mot_lab.backbones.wiring import named_arms
@@ -65,8 +75,8 @@ class TokenGroups:
         """
         rows, length = modality_BS.shape
         sizes = tuple(sum(counts[name] for name in cell) for cell in wiring.cells)
-        if len(sizes) == 1 and sizes[0] == rows * length:
-            return cls(None, None, sizes, (rows, length))
+        if max(sizes) == rows * length:
+            return cls(None, None, sizes, (rows, length), skip_absent)
         ids = {name: i for i, name in enumerate(wiring.modalities)}
         cell_of_modality = torch.empty(len(ids) + 1, dtype=torch.int64)
         cell_of_modality[-1] = len(sizes)  # padding (-1) sorts behind everything
@@ -77,7 +87,7 @@ class TokenGroups:
         order_N = torch.sort(cell_N, stable=True).indices
         inverse_N = torch.empty_like(order_N)
         inverse_N[order_N] = torch.arange(order_N.numel(), device=order_N.device)
-        return cls(order_N, inverse_N, sizes, (rows, length))
+        return cls(order_N, inverse_N, sizes, (rows, length), skip_absent)
 
     @property
     def tokens(self) -> int:

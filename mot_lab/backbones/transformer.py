@@ -4,10 +4,10 @@ Shapes: B rows, S positions, T tokens in grouped order, D width.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from torch import Tensor, nn
 
@@ -23,6 +23,9 @@ from mot_lab.backbones.feed_forward import FeedForward, swiglu_hidden
 from mot_lab.backbones.grouping import TokenGroups
 from mot_lab.backbones.towers import Towers
 from mot_lab.backbones.wiring import Wiring
+
+if TYPE_CHECKING:
+    from mot_lab.backbones.cache import LayerCache
 
 Routing = Literal["training", "causal"]
 
@@ -99,12 +102,18 @@ class Block(nn.Module):
         self.feed_forward = Towers(wiring, "feed_forward", feed_forward)
         self.feed_forward_norm = Towers(wiring, "norms", norm)
 
-    def forward(self, x_TD: Tensor, groups: TokenGroups, context: AttentionContext) -> Tensor:
+    def forward(
+        self,
+        x_TD: Tensor,
+        groups: TokenGroups,
+        context: AttentionContext,
+        cache: "LayerCache | None" = None,
+    ) -> Tensor:
         """[T, D] -> [T, D], both in grouped order."""
         if self.pre_norm:
-            x_TD = x_TD + self.attention(self.attention_norm(x_TD, groups), groups, context)
+            x_TD = x_TD + self.attention(self.attention_norm(x_TD, groups), groups, context, cache)
             return x_TD + self.feed_forward(self.feed_forward_norm(x_TD, groups), groups)
-        x_TD = x_TD + self.attention_norm(self.attention(x_TD, groups, context), groups)
+        x_TD = x_TD + self.attention_norm(self.attention(x_TD, groups, context, cache), groups)
         return x_TD + self.feed_forward_norm(self.feed_forward(x_TD, groups), groups)
 
     def forward_flops(self, modality: str, tokens: float, pairs: float) -> float:
@@ -151,16 +160,31 @@ class Transformer(nn.Module):
     ) -> AttentionContext:
         """Mask and rotary angles of a batch; the angles have the precision of the weights."""
         position_T = groups.group(position_BS.flatten()[:, None])[:, 0]
+        return self.masked_context(attention_mask(document_BS, image_BS), position_T)
+
+    def masked_context(self, mask: Tensor, position_T: Tensor) -> AttentionContext:
+        """`context` of a given mask, for tokens in grouped order."""
         head_width = self.config.width // self.config.heads
         angles = rotary_angles(position_T, head_width, self.config.rope_base)
         dtype = next(self.parameters()).dtype
         cos_T1E, sin_T1E = (angle.to(dtype) for angle in angles)
-        return AttentionContext(attention_mask(document_BS, image_BS), cos_T1E, sin_T1E)
+        return AttentionContext(mask, cos_T1E, sin_T1E)
 
-    def forward(self, x_TD: Tensor, groups: TokenGroups, context: AttentionContext) -> Tensor:
-        """[T, D] -> [T, D], both in grouped order, final norm included."""
-        for block in self.blocks:
-            x_TD = block(x_TD, groups, context)
+    def forward(
+        self,
+        x_TD: Tensor,
+        groups: TokenGroups,
+        context: AttentionContext,
+        cache: "Sequence[LayerCache] | None" = None,
+    ) -> Tensor:
+        """[T, D] -> [T, D], both in grouped order, final norm included.
+
+        Args:
+            x_TD, groups, context: of the tokens.
+            cache: of each layer, where rows go on (`mot_lab.backbones.cache`); None in training.
+        """
+        for layer, block in enumerate(self.blocks):
+            x_TD = block(x_TD, groups, context, None if cache is None else cache[layer])
         return self.final_norm(x_TD, groups)
 
     def expert_choice(self) -> list[tuple[int, str, ExpertChoice]]:

@@ -3,7 +3,7 @@
 Shapes: N images, C x H x W latents, P patches per image, D backbone width.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -96,34 +96,53 @@ class DiffusionHead(nn.Module):
         self,
         predict: Callable[[Tensor, Tensor], Tensor],
         noise_NCHW: Tensor,
-        generator: torch.Generator,
+        generators: Sequence[torch.Generator],
         steps: int | None = None,
+        sampler: str | None = None,
     ) -> Tensor:
-        """Denoise pure noise into latents [N, C, H, W].
+        """Denoise pure noise into latents [N, C, H, W], in the noise's precision.
 
         Args:
             predict: (noised latents [N, C, H, W], times [N] in (0, 1]) -> prediction.
             noise_NCHW: what the pictures start from, on the model's device.
-            generator: on the CPU, of the noise that ``ddpm`` adds while denoising.
+            generators: one for each picture, on the CPU, of the noise that ``ddpm`` adds while
+                denoising: a picture does not depend on those beside it.
             steps: denoising steps, by default the configuration's.
+            sampler: ``ddim`` or ``ddpm`` of epsilon, ``flow`` of flow; by default the
+                configuration's.
+
+        Raises:
+            ValueError: too few or many steps, or a sampler of the other objective.
         """
-        scheduler = self._scheduler()
-        scheduler.set_timesteps(steps or self.config.sample_steps)
+        scheduler = self._scheduler(sampler)
+        steps = self.config.sample_steps if steps is None else steps
+        if not 1 <= steps <= TRAIN_STEPS:
+            raise ValueError(f"steps {steps} must be 1 to {TRAIN_STEPS}")
+        scheduler.set_timesteps(steps)
         x_NCHW = noise_NCHW
         for timestep in scheduler.timesteps:
             time = float(timestep) / TRAIN_STEPS
             time_N = torch.full((len(x_NCHW),), time, device=x_NCHW.device)
-            prediction_NCHW = predict(x_NCHW, time_N).float()
+            prediction_NCHW = predict(x_NCHW, time_N).to(x_NCHW.dtype)
             x_NCHW = scheduler.step(
-                prediction_NCHW, timestep, x_NCHW, generator=generator
+                prediction_NCHW, timestep, x_NCHW, generator=list(generators)
             ).prev_sample
         return x_NCHW
 
-    def _scheduler(self) -> Any:
+    def _scheduler(self, sampler: str | None) -> Any:
         """A scheduler of diffusers (their classes are built at run time and have no types)."""
-        if self.config.objective == "flow":
+        config = self.config
+        fitting = ("flow",) if config.objective == "flow" else ("ddim", "ddpm")
+        if sampler is None:
+            sampler = "flow" if config.objective == "flow" else config.sampler
+        if sampler not in fitting:
+            raise ValueError(
+                f"sampler {sampler!r} does not fit a model of objective {config.objective!r}: "
+                f"give {' or '.join(fitting)}"
+            )
+        if sampler == "flow":
             return FlowMatchEulerDiscreteScheduler(TRAIN_STEPS)
-        make = DDIMScheduler if self.config.sampler == "ddim" else DDPMScheduler
+        make = DDIMScheduler if sampler == "ddim" else DDPMScheduler
         return make(
             TRAIN_STEPS,
             beta_schedule="squaredcos_cap_v2",

@@ -24,6 +24,10 @@ def draw(images: int = 6) -> tuple[Tensor, Tensor, Tensor]:
     return latents, noise, steps
 
 
+def generators(images: int, seed: int = 0) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed + i) for i in range(images)]
+
+
 def test_epsilon_noising_is_that_of_diffusers() -> None:
     latents, noise, steps = draw()
     scheduler = DDPMScheduler(1000, beta_schedule="squaredcos_cap_v2")
@@ -87,8 +91,8 @@ def test_sampler_recovers_what_a_perfect_model_knows(changes: dict, steps: int) 
         alpha = diffusion.alphas_cumprod[(time_N * 1000).round().long()][:, None, None, None]
         return (x_NCHW - alpha.sqrt() * latents) / (1 - alpha).sqrt()
 
-    generator = torch.Generator().manual_seed(3)
-    sampled = diffusion.sample(predict, torch.randn(latents.shape), generator, steps)
+    noise_NCHW = torch.randn(latents.shape, generator=torch.Generator().manual_seed(3))
+    sampled = diffusion.sample(predict, noise_NCHW, generators(4), steps)
     torch.testing.assert_close(sampled, latents, atol=2e-3, rtol=0)
     assert len(times) == steps
     assert times == sorted(times, reverse=True)
@@ -98,13 +102,32 @@ def test_sampling_is_a_function_of_noise_and_generator() -> None:
     noise, other, _ = draw(2)
 
     def sample(noise_NCHW: Tensor, seed: int, sampler: str = "ddpm") -> Tensor:
-        generator = torch.Generator().manual_seed(seed)
-        return head(sampler=sampler).sample(lambda x, _: 0.1 * x, noise_NCHW, generator, 5)
+        chance = generators(len(noise_NCHW), seed)
+        return head(sampler=sampler).sample(lambda x, _: 0.1 * x, noise_NCHW, chance, 5)
 
     assert torch.equal(sample(noise, 0), sample(noise, 0))
     assert not torch.equal(sample(noise, 0), sample(other, 0))
-    assert not torch.equal(sample(noise, 0), sample(noise, 1))  # ddpm adds noise on its way
-    assert torch.equal(sample(noise, 0, "ddim"), sample(noise, 1, "ddim"))
+    assert not torch.equal(sample(noise, 0), sample(noise, 9))  # ddpm adds noise on its way
+    assert torch.equal(sample(noise, 0, "ddim"), sample(noise, 9, "ddim"))
+    # Each picture has its own chance.
+    assert torch.equal(sample(noise, 0)[1:], sample(noise[1:], 1))
+
+
+def test_a_sampler_can_be_chosen_when_sampling() -> None:
+    noise, _, _ = draw(2)
+
+    def sample(of: DiffusionHead, sampler: str | None) -> Tensor:
+        return of.sample(lambda x, _: 0.1 * x, noise, generators(2), 5, sampler)
+
+    ddim, ddpm, flow = head(sampler="ddim"), head(sampler="ddpm"), head(objective="flow")
+    assert torch.equal(sample(ddim, "ddpm"), sample(ddpm, None))
+    assert torch.equal(sample(ddpm, "ddim"), sample(ddim, None))
+    assert torch.equal(sample(flow, "flow"), sample(flow, None))
+    for of, sampler, fitting in ((ddim, "flow", "ddim or ddpm"), (flow, "ddim", "flow")):
+        with pytest.raises(ValueError, match=rf"sampler '{sampler}' .*: give {fitting}$"):
+            sample(of, sampler)
+    with pytest.raises(ValueError, match="steps 0 must be 1 to 1000"):
+        ddim.sample(lambda x, _: x, noise, generators(2), 0)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,142 @@
+"""Keys and values of what was computed already: a row goes on at the price of its new tokens alone.
+
+Shapes: L layers, B rows, C columns, H heads, E head width; of one step: R of the rows, S places of
+each, T of these that are no padding, in grouped order.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mot_lab.backbones.attention import AttentionContext
+from mot_lab.backbones.grouping import TokenGroups
+from mot_lab.backbones.transformer import Transformer
+
+GROWTH = 64
+
+
+@dataclass(frozen=True)
+class LayerCache:
+    """One layer's keys and values [B, C, H, E], and the places that a step writes and reads.
+
+    Attributes:
+        row_T, column_T: where the step's tokens stand, in grouped order.
+        row_R: the rows that the step computes; None for all of them in order.
+        columns: as many as the step's longest row has.
+    """
+
+    key_BCHE: Tensor
+    value_BCHE: Tensor
+    row_T: Tensor
+    column_T: Tensor
+    row_R: Tensor | None
+    columns: int
+
+    def extend(self, key_THE: Tensor, value_THE: Tensor) -> tuple[Tensor, Tensor]:
+        """Write the new tokens' keys and values; all of their rows' come back, [R, H, C, E]."""
+        return self._write(self.key_BCHE, key_THE), self._write(self.value_BCHE, value_THE)
+
+    def _write(self, kept_BCHE: Tensor, new_THE: Tensor) -> Tensor:
+        kept_BCHE[self.row_T, self.column_T] = new_THE.to(kept_BCHE.dtype)
+        seen_BCHE = kept_BCHE[:, : self.columns]
+        seen_RCHE = seen_BCHE if self.row_R is None else seen_BCHE.index_select(0, self.row_R)
+        return seen_RCHE.transpose(1, 2)
+
+
+@dataclass(frozen=True)
+class CacheStep:
+    """Places of some rows to be computed behind what is cached; it may be run more than once.
+
+    Attributes:
+        groups, context: of the places.
+        layers: a `LayerCache` for each layer.
+    """
+
+    groups: TokenGroups
+    context: AttentionContext
+    layers: Sequence[LayerCache]
+
+
+class KVCache:
+    """Rows of one document each; a token's keys and values stand at the column of its position.
+
+    What is computed again at a position replaces what stood there: while a picture is denoised,
+    every step writes over the one before. A query sees the columns up to a last one: its own, or
+    for a patch that of the last patch of its picture (the mask of `attention_mask`, one document
+    per row). Nothing behind it is ever read, so rows may have any lengths.
+
+    Args:
+        transformer: whose layers are cached; its weights must not change while it is in use.
+        rows: B.
+    """
+
+    def __init__(self, transformer: Transformer, rows: int) -> None:
+        config, weight = transformer.config, next(transformer.parameters())
+        shape = (config.layers, rows, 0, config.heads, config.width // config.heads)
+        self.transformer = transformer
+        self.rows = rows
+        self.key_LBCHE, self.value_LBCHE = weight.new_empty(2, *shape).unbind(0)
+
+    def step(
+        self,
+        row_R: Sequence[int],
+        modality_RS: Tensor,
+        position_RS: Tensor,
+        last_RS: Tensor,
+    ) -> CacheStep:
+        """Prepare to compute places of some rows, given on the CPU.
+
+        Args:
+            row_R: rows, each at most once.
+            modality_RS: int64 modality ids, -1 padding (never routed, never written, never seen).
+            position_RS: int64 positions in the row's document; all before them must be cached or
+                be among them.
+            last_RS: int64 last positions that the places see.
+        """
+        real_RS = modality_RS >= 0
+        columns = int(last_RS[real_RS].max()) + 1
+        self._reserve(columns)
+        device = self.key_LBCHE.device
+        transformer = self.transformer
+        names = transformer.wiring.modalities
+        counts = {name: int((modality_RS == i).sum()) for i, name in enumerate(names)}
+        groups = TokenGroups.build(modality_RS.to(device), counts, transformer.wiring, True)
+        position_N = position_RS.flatten().to(device)
+        row_N = torch.tensor(row_R)[:, None].expand_as(position_RS).flatten().to(device)
+        row_T, column_T = groups.group(torch.stack([row_N, position_N], dim=1)).unbind(1)
+        mask_RSC = torch.arange(columns) <= last_RS.where(real_RS, 0)[..., None]
+        context = transformer.masked_context(mask_RSC[:, None].to(device), column_T)
+        every = list(row_R) == list(range(self.rows))
+        chosen_R = None if every else torch.tensor(row_R, device=device)
+        layers = [
+            LayerCache(key_BCHE, value_BCHE, row_T, column_T, chosen_R, columns)
+            for key_BCHE, value_BCHE in zip(self.key_LBCHE, self.value_LBCHE, strict=True)
+        ]
+        return CacheStep(groups, context, layers)
+
+    @torch.no_grad()
+    def run(self, step: CacheStep, x_ND: Tensor) -> Tensor:
+        """Hidden states of a step's places, written into the cache on the way.
+
+        Args:
+            step: the last one prepared.
+            x_ND: embedded places, flat [R * S, D].
+
+        Returns:
+            [R * S, D], final norm included; zeros at padding.
+        """
+        groups = step.groups
+        x_TD = self.transformer(groups.group(x_ND), groups, step.context, step.layers)
+        return groups.restore(x_TD)
+
+    def _reserve(self, columns: int) -> None:
+        missing = columns - self.key_LBCHE.shape[2]
+        if missing > 0:
+            # At least doubled, so that copying costs no more than writing did. Zeros, not memory as
+            # it was found: what is masked is multiplied by 0, and 0 times NaN would be seen.
+            more = max(missing, self.key_LBCHE.shape[2], GROWTH)
+            self.key_LBCHE = F.pad(self.key_LBCHE, (0, 0, 0, 0, 0, more))
+            self.value_LBCHE = F.pad(self.value_LBCHE, (0, 0, 0, 0, 0, more))
