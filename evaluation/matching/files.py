@@ -73,6 +73,23 @@ def axis_summary(matching: SeedMatching | None) -> dict[str, Any] | None:
     }
 
 
+def stated_seconds(steps: SeedMatching | None, ratio: float | None) -> dict[str, Any] | None:
+    """What is printed of time had a step of the arm taken ``ratio`` times one of the baseline.
+
+    Returns None without matching in steps, or without a ratio.
+
+    Raises:
+        ValueError: a ratio that is not above 0.
+    """
+    if steps is None or ratio is None:
+        return None
+    if not (np.isfinite(ratio) and ratio > 0):
+        raise ValueError(f"--step-time-ratio {ratio} must be above 0")
+    summary = axis_summary(steps.on_axis(1.0, ratio))
+    assert summary is not None
+    return {**summary, "step_time_ratio": ratio}
+
+
 def curve_summary(role: str, curve: MeasuredCurve) -> dict[str, Any]:
     """What is printed of one curve: where it is from, how long it is, what is not in it."""
     steps = curve.positions["steps"]
