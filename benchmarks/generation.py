@@ -15,6 +15,7 @@ from time import perf_counter
 
 import numpy as np
 import torch
+from rich.progress import track
 
 from mot_lab.backbones.auxiliary_router import AuxiliaryRouter
 from mot_lab.backbones.wiring import parse_arm
@@ -32,7 +33,7 @@ STUDY = Path(__file__).parent.parent / "experiments" / "openmoji" / "transfusion
 RESULTS = Path(__file__).parent / "results"
 STEPS = 50
 CAPTION = 12  # tokens
-ROWS = (1, 16)
+ROWS = (1, 4)
 TARGETS = {"pictures_s": 60.0, "speedup": 5.0}
 
 
@@ -47,7 +48,7 @@ def main() -> None:
         "denoising_steps": STEPS,
         "tokens": tokens,
         "targets": TARGETS,
-        "arms": {arm: _arm(config, arm, scenes, tokens) for arm in arms},
+        "arms": {arm: _arm(config, arm, scenes, tokens) for arm in track(arms, "generating")},
         "environment": environment("32-true"),
     }
     text = json.dumps(result, indent=2)

@@ -289,7 +289,7 @@ def test_a_study_is_not_extended_with_other_data(
     passages = ["in the beginning was the word", "and the word was written down"] * 20
     monkeypatch.setattr(ProseSource, "passages", lambda self, split: passages)
     file = tmp_path / "tokenizer.json"
-    fit_text_tokenizer(["a red heart", "a cat on a mat"], 300).save(file)
+    fit_text_tokenizer(["a red heart", "a cat on a mat"], 300, ["image"]).save(file)
     text = {"path": str(file)}
     training = {**SETTINGS["training"], "steps": 2, "val_every": 2}
     config = study_config(
@@ -308,7 +308,7 @@ def test_a_study_is_not_extended_with_other_data(
     assert found.equal
     assert values(found, "data of earlier runs") == {"dense": "the same", "mot": "the same"}
 
-    fit_text_tokenizer(["of two blue fishes", "the king of Israel"], 300).save(file)
+    fit_text_tokenizer(["of two blue fishes", "the king of Israel"], 300, ["image"]).save(file)
     study = Study(config, "", folder)
     with pytest.raises(ValueError, match="data of earlier runs: dense, seed 0: training batches"):
         study.run(prepare_nothing, evaluate_nothing)

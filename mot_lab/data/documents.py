@@ -78,7 +78,8 @@ class Mixture:
         caption_dropout: share of those pairs that are drawn without their caption, so that
             pictures can be drawn unconditionally (classifier-free guidance).
         speech: share of documents with speech, of these directions, equally likely.
-        directions: ``text_speech``, ``speech_text``, ``image_speech``, ``speech``.
+        directions: ``text_speech``, ``speech_text``, ``image_speech`` (speech alone where a
+            recording has no picture), ``speech``.
         styles: share of the documents that show a scene as a picture and in this style, in either
             order, by modality.
     """

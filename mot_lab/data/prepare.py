@@ -145,7 +145,10 @@ class PreparedData:
             both = picture + (self.layout.blocks[name].length or 0)
             self._require_room(f"a picture with the same in style {name}", both + 2)
         if speech is not None:
-            self._require_room("a recording with its transcript or picture", speech.longest + 2)
+            self._require_room("a recording with its transcript", speech.longest + 2)
+            if config.speech and "image_speech" in config.speech.directions:
+                both = picture + speech.longest_units
+                self._require_room("a recording with its picture", both + 2)
         mixture = Mixture(
             config.prose_share,
             config.caption_first,

@@ -23,15 +23,15 @@ TOKENIZER_SCENES = 4000
 def load_texts(config: DataConfig, source: SceneSource) -> TextTokenizer:
     """The text tokenizer, of captions, transcripts and prose."""
 
+    transcripts = training_transcripts(config.speech) if config.speech else []
+
     def texts() -> list[str]:
         scenes = (source.scene("train", config.seed, i) for i in range(TOKENIZER_SCENES))
         captions = [caption for scene in scenes for caption in source.captions(scene)]
-        transcripts = training_transcripts(config.speech) if config.speech else []
         return captions + transcripts + ProseSource().passages("train")
 
-    spoken = config.speech.source if config.speech else None
     modalities = tuple(config.interface().others)
-    return load_text_tokenizer(config.text, modalities, texts, [*_scenes_key(config), spoken])
+    return load_text_tokenizer(config.text, modalities, texts, [*_scenes_key(config), transcripts])
 
 
 def load_images(config: DataConfig, source: SceneSource) -> ImageTokenizer | VQTokenizer:

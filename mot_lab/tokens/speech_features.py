@@ -97,9 +97,9 @@ def unit_wave(recording: Recording) -> np.ndarray:
 def loudness(wave_n: np.ndarray) -> float:
     """Geometric mean of the mel magnitudes of the frames within 30 dB of the loudest.
 
-    Pauses do not count. Means of logarithms are what the centroids of log-mels keep, so sound
-    decoded from units is as loud, by this measure, as what was encoded; its root mean square is
-    about 40% lower.
+    Pauses do not count. Means of logarithms are what the centroids of log-mels keep, so that sound
+    decoded from units has nearly the loudness of what was encoded, and encodes to the same units;
+    its root mean square falls much further.
 
     Args:
         wave_n: not silent.

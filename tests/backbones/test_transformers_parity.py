@@ -77,8 +77,8 @@ CASES = {
 def copy_weights(theirs: nn.Module, ours: MultimodalModel) -> None:
     """Q, K, V stacked into one matrix, gate and up into another; all else one to one."""
     vocab_size = INTERFACE.vocab_size
-    ours.text.embedding.weight.data.copy_(theirs.model.embed_tokens.weight[:vocab_size])
-    ours.text.output.weight.data.copy_(theirs.lm_head.weight[:vocab_size])
+    ours.autoregressive.embedding.weight.data.copy_(theirs.model.embed_tokens.weight[:vocab_size])
+    ours.autoregressive.output.weight.data.copy_(theirs.lm_head.weight[:vocab_size])
     ours.transformer.final_norm.of("text").weight.data.copy_(theirs.model.norm.weight)
     for block, layer in zip(ours.transformer.blocks, theirs.model.layers, strict=True):
         attention, mlp = layer.self_attn, layer.mlp

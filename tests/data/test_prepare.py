@@ -27,7 +27,7 @@ def test_another_tokenizer_in_the_same_file_makes_another_pool(
     )
     tokens = {}
     for text in ("red cat on a mat", "blue fish and a star"):
-        fit_text_tokenizer([text] * 10, 300).save(file)
+        fit_text_tokenizer([text] * 10, 300, ["image"]).save(file)
         data = prepare(config)
         pool = data.pool("train")
         assert data == prepare(config) and pool is prepare(config).pool("train")
@@ -36,4 +36,5 @@ def test_another_tokenizer_in_the_same_file_makes_another_pool(
         tokens[text] = pool.caption(0, 0.0).tolist()
     one, other = tokens.values()
     assert one != other
-    assert len(list((tmp_path / "cache").glob("pool-*"))) == 2
+    assert len(list((tmp_path / "cache").glob("captions-*"))) == 2
+    assert len(list((tmp_path / "cache").glob("pictures-*"))) == 1  # which no words change

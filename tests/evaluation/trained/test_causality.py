@@ -188,6 +188,6 @@ def test_what_cannot_be_probed_is_said() -> None:
     with pytest.raises(ValueError, match="no batch has a place to cut at"):
         probe_causality(tiny_model("dense"), [single_tokens()])
     broken = tiny_model("dense")
-    broken.text.output.weight.data[0] = torch.nan
+    broken.autoregressive.output.weight.data[0] = torch.nan
     with pytest.raises(ValueError, match=r"not finite \(routing: none\)"):
         probe_causality(broken, BATCHES)
