@@ -66,17 +66,6 @@ class MultimodalModel(nn.Module):
             prediction_NCHW = self._decode(self.diffusion, hidden_TD, groups, kept, batch)
         return Output(self.autoregressive.logits(hidden_LD), prediction_NCHW)
 
-    def denoise(self, batch: MultimodalBatch, noised_NCHW: Tensor) -> Tensor:
-        """The prediction [N, C, H, W] for given noised latents at the batch's noise levels."""
-        assert self.diffusion is not None, "nothing is denoised in this setting"
-        hidden_TD, groups, kept = self.hidden(batch, noised_NCHW)
-        return self._decode(self.diffusion, hidden_TD, groups, kept, batch)
-
-    def logits_at(self, batch: MultimodalBatch, place_K: Tensor) -> Tensor:
-        """Next-token logits [K, V] at flat places, the batch's images read as they are."""
-        hidden_TD, groups, _ = self.hidden(batch, batch.latents_NCHW)
-        return self.autoregressive.logits(hidden_TD[groups.places(place_K)])
-
     def hidden(
         self, batch: MultimodalBatch, noised_NCHW: Tensor
     ) -> tuple[Tensor, TokenGroups, Tensor | None]:

@@ -145,7 +145,9 @@ def test_logits_are_those_of_transformers(
     generator = torch.Generator().manual_seed(0)
     tokens_BS = torch.randint(FIRST_WORD, INTERFACE.vocab_size, (3, 20), generator=generator)
     with torch.no_grad():
-        logits_NV = ours.logits_at(text_batch(tokens_BS), torch.arange(60))
+        batch = text_batch(tokens_BS)
+        hidden_TD, groups, _ = ours.hidden(batch, batch.latents_NCHW)
+        logits_NV = ours.autoregressive.logits(groups.restore(hidden_TD))
     expected_BSV = their_logits(theirs, tokens_BS)
     assert expected_BSV.std() > 0.3
     # `transformers` computes its norms and rotary angles in fp32 whatever the weights are.
