@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mot_lab.commands import Commands, add_config, command
 
 if TYPE_CHECKING:
-    from mot_lab.tokenizer_facts import Facts
+    from evaluation.trained.tokenizer_facts import Facts
 
 
 def add(commands: Commands) -> None:
@@ -22,9 +22,9 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    from evaluation.trained.tokenizer_facts import picture_facts, speech_facts, text_facts
     from mot_lab.config import load_study
     from mot_lab.runtime.files import require_new
-    from mot_lab.tokenizer_facts import picture_facts, speech_facts, text_facts
 
     data = load_study(options.config, options.overrides).data
     if options.out is not None:
