@@ -1,0 +1,110 @@
+"""Runs all of tests/reliability and keeps its count in the README: make reliability.
+
+A promise is a file of this folder. Its row counts the faults injected and those handled as
+promised; a test that fails has handled one fault less than it tried.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+BEGIN, END = "<!-- reliability -->", "<!-- /reliability -->"
+PROMISES = {
+    "test_resume": "Resume is bit-exact: weights, optimiser, averages, random state, data, curves",
+    "test_kills": "kill -9 at any moment loses at most one checkpoint interval and tears no file",
+    "test_caches": "Caches are whole or absent; two processes may build the same one",
+    "test_disk_full": "A full disk costs one message; earlier files stay whole",
+    "test_tracker": "A tracker that is down or slow neither stops nor slows training",
+    "test_nonfinite": "NaN, infinity and spikes never reach the weights",
+    "test_signals": "SIGTERM and SIGINT save at the step's end and say so in the exit code",
+    "test_bad_data": "Bad data are refused by name, or skipped, counted and limited",
+    "test_bad_configuration": "A wrong configuration is one line, before anything is prepared",
+    "test_hostile_files": "Hostile files do nothing but an error; reports show text as text",
+    "test_long_runs": "Memory, open files and threads stay flat in long runs",
+}
+
+
+@dataclass(frozen=True)
+class Count:
+    """Faults of one promise."""
+
+    tried: int
+    handled: int
+    seconds: float
+
+
+def counts(report: Path) -> dict[str, Count]:
+    """By promise, from pytest's JUnit file; skipped tests count as nothing tried."""
+    tried: Counter[str] = Counter()
+    handled: Counter[str] = Counter()
+    seconds: Counter[str] = Counter()
+    for case in ET.parse(report).getroot().iter("testcase"):
+        promise = case.get("classname", "").split(".")[-1]
+        if promise not in PROMISES:
+            raise SystemExit(f"{case.get('classname')}: no promise of this name in {__file__}")
+        said = {each.get("name"): int(each.get("value", "")) for each in case.iter("property")}
+        seconds[promise] += float(case.get("time", 0))
+        if case.find("skipped") is not None:
+            continue
+        failed = case.find("failure") is not None or case.find("error") is not None
+        here = said.get("tried", 1)
+        tried[promise] += here
+        handled[promise] += min(said.get("handled", here), here - failed)
+    return {name: Count(tried[name], handled[name], seconds[name]) for name in PROMISES}
+
+
+def table(found: dict[str, Count], note: str) -> str:
+    """The README's table."""
+    lines = ["| promise | handled / tried |", "|---|---|"]
+    lines += [
+        f"| {PROMISES[name]} | {each.handled} / {each.tried} |" for name, each in found.items()
+    ]
+    whole = Count(
+        *(sum(getattr(each, key) for each in found.values()) for key in ("tried", "handled")), 0
+    )
+    lines += [f"| **all** | **{whole.handled} / {whole.tried}** |", "", note]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run, count, write the table; exits with pytest's code."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, default=ROOT / "README.md", help="file with the table")
+    options = parser.parse_args()
+    began = time.monotonic()
+    report = ROOT / "runs" / "reliability.xml"
+    command = [sys.executable, "-m", "pytest", "-n", "2", "--junitxml", report, HERE]
+    environment = os.environ | {"MOT_LAB_RELIABILITY": "whole"}
+    code = subprocess.run(command, env=environment, cwd=ROOT, check=False).returncode
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    day = datetime.now(UTC).date().isoformat()
+    minutes = (time.monotonic() - began) / 60
+    note = (
+        f"`make reliability`, {day}, on top of commit {commit}, {minutes:.0f} min on "
+        f"{os.cpu_count()} cores."
+    )
+    text = options.out.read_text()
+    between = f"{BEGIN}\n{table(counts(report), note)}\n{END}"
+    options.out.write_text(re.sub(f"{BEGIN}.*{END}", lambda _: between, text, flags=re.DOTALL))
+    print(between)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
