@@ -167,7 +167,8 @@ def _model(of_arm: Mapping[str, Run], baseline: str) -> list[Check]:
     losses, layers = {}, {}
     for arm, run in of_arm.items():
         model = plain(run.study_arm.model)
-        losses[arm] = _text({"z_loss": model["z_loss"], **model["diffusion"]})
+        diffusion = model["diffusion"] if run.config.setting == "transfusion" else {}
+        losses[arm] = _text({"z_loss": model["z_loss"], **diffusion})
         layers[arm] = _text({k: v for k, v in model["backbone"].items() if k not in OWN_BACKBONE})
     return [same("objective", losses, baseline), same("layers", layers, baseline)]
 

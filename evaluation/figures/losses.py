@@ -119,8 +119,7 @@ def arm_label(study: StudyRecord, arm: str) -> str:
 
 def loss_unit(study: StudyRecord, modality: str) -> str:
     """Of a diffusion loss and of a cross-entropy."""
-    diffused = study.setting == "transfusion" and modality == "image"
-    return "mean squared error" if diffused else "nats per token"
+    return "mean squared error" if study.diffuses(modality) else "nats per token"
 
 
 def leak_note(study: StudyRecord) -> str | None:

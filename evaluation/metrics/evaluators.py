@@ -9,6 +9,7 @@ from evaluation.metrics.suite import Evaluators
 from mot_lab.config import EvaluationConfig
 from mot_lab.data.prepare import PreparedData
 from mot_lab.extractor_names import parse_extractor
+from mot_lab.tokens.vq import VQTokenizer
 
 
 def load_evaluators(
@@ -20,8 +21,11 @@ def load_evaluators(
         data: what ``scene_clip`` is fitted to; None for pictures that are no scenes of a study.
 
     Raises:
-        ValueError: a name that is none, or weights that are not at hand.
+        ValueError: a name that is none, weights that are not at hand, or codes of which no picture
+            can be made to be judged.
     """
+    if data is not None and isinstance(data.images, VQTokenizer):
+        data.images.require_decoder()
     extractors, clips = [], []
     for name in config.extractors:
         named = parse_extractor(name)

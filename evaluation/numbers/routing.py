@@ -16,10 +16,9 @@ from evaluation.bootstrap import seed_interval
 from evaluation.store.study_record import StudyRecord
 
 Row = Mapping[str, Any]
-MEASURES: dict[str, tuple[tuple[str, Callable[[float], float]], ...]] = {
-    "text": (("loss (nats per token)", float), ("perplexity", math.exp)),
-    "image": (("diffusion loss", float),),
-}
+Measures = tuple[tuple[str, Callable[[float], float]], ...]
+OF_TOKENS: Measures = (("loss (nats per token)", float), ("perplexity", math.exp))
+OF_DENOISING: Measures = (("diffusion loss", float),)
 
 
 def expert_choice(study: StudyRecord) -> dict[str, Any] | None:
@@ -29,7 +28,7 @@ def expert_choice(study: StudyRecord) -> dict[str, Any] | None:
     if not arms:
         return None
     return {
-        "losses": [row for arm, routings in arms.items() for row in _losses(arm, routings)],
+        "losses": [row for arm, routings in arms.items() for row in _losses(study, arm, routings)],
         "routers": [row for arm, routings in arms.items() for row in _routers(arm, routings)],
         "unrouted": [row for arm, routings in arms.items() for row in _unrouted(arm, routings)],
         "load": [row for arm, routings in arms.items() for row in _load(arm, routings)],
@@ -60,11 +59,12 @@ def _routings(study: StudyRecord, arm: str) -> list[Row]:
     return [run.routing for run in study.of_arm(arm) if run.routing is not None]
 
 
-def _losses(arm: str, routings: Sequence[Row]) -> list[dict[str, Any]]:
+def _losses(study: StudyRecord, arm: str, routings: Sequence[Row]) -> list[dict[str, Any]]:
     rows = []
     found = _grouped([one["losses"] for one in routings], "split", "modality")
     for (split, modality), seeds in found.items():
-        for measure, of_loss in MEASURES.get(modality, (("loss", float),)):
+        measures = OF_DENOISING if study.diffuses(modality) else OF_TOKENS
+        for measure, of_loss in measures:
             both = [one for one in seeds if one["causal"] is not None]  # a router was fitted
             training = np.array([of_loss(one["training"]) for one in both or seeds])
             causal = np.array([of_loss(one["causal"]) for one in both])

@@ -112,6 +112,10 @@ class StudyRecord:
             )
         return [run.curves[modality, curve] for run in self.of_arm(arm)]
 
+    def diffuses(self, modality: str) -> bool:
+        """Whether the modality's loss is an error of denoising, not a cross-entropy."""
+        return self.setting == "transfusion" and modality == "image"
+
     def sees_other_tokens(self, arm: str) -> bool:
         """Whether the arm's losses are under a routing that reads other (also later) tokens."""
         return any(run.sees_other_tokens for run in self.of_arm(arm))

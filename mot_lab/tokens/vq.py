@@ -78,6 +78,14 @@ class VQTokenizer(PictureCoder):
             )
         return self._decode_all(torch.from_numpy(codes_NP.astype(np.int64)))
 
+    def require_decoder(self) -> None:
+        """ValueError where the model came with its encoder alone."""
+        if not self.makes_pictures:
+            raise ValueError(
+                f"{self.origin!r} holds Chameleon's VQ encoder alone, as transformers keeps it, "
+                f"and makes no pictures: give a checkpoint with its 'decoder.' weights"
+            )
+
     def usage(self, images_NHWC: np.ndarray) -> dict[str, Any]:
         """:func:`codebook_usage` of pictures."""
         return codebook_usage(self.encode(images_NHWC), self.size)

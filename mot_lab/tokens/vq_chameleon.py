@@ -193,9 +193,5 @@ class ChameleonVQTokenizer(VQTokenizer):
         return tokens_M.reshape(len(pixels_NCHW), -1)
 
     def _decode(self, encoded: Tensor) -> Tensor:
-        if self.model.decoder is None:
-            raise ValueError(
-                f"{self.origin!r} holds Chameleon's VQ encoder alone, as transformers keeps it, "
-                f"and makes no pictures: give a checkpoint with its 'decoder.' weights"
-            )
+        self.require_decoder()
         return self.model.decode_codes(encoded.to(self.model.device))

@@ -1,6 +1,7 @@
 """VQ models of others: a diffusers VQModel, Chameleon's alone, in a Chameleon, with a decoder."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from safetensors.torch import load_file, save_file
 from transformers import ChameleonConfig, ChameleonForConditionalGeneration, ChameleonVQVAE
 from transformers.models.chameleon.configuration_chameleon import ChameleonVQVAEConfig
 
+from evaluation.metrics.evaluators import load_evaluators
+from mot_lab.config import EvaluationConfig
 from mot_lab.tokens.image import ImageTokenizerConfig, load_image_tokenizer
 from mot_lab.tokens.pictures import to_bytes, to_unit_range
 from mot_lab.tokens.vq import VQTokenizer
@@ -102,6 +105,9 @@ def test_chameleons_alone(chameleon: ChameleonVQVAE, tmp_path: Path) -> None:
         tokenizer.decode(CODES)
     with pytest.raises(ValueError, match="holds Chameleon's VQ encoder alone"):
         tokenizer.reconstruction_error(squares(0, 5))
+    # a study that would draw pictures is refused before it trains
+    with pytest.raises(ValueError, match="holds Chameleon's VQ encoder alone"):
+        load_evaluators(EvaluationConfig(), SimpleNamespace(images=tokenizer))
 
 
 def test_inside_a_chameleon(chameleon: ChameleonVQVAE, tmp_path: Path) -> None:

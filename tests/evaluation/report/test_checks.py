@@ -99,6 +99,15 @@ def test_the_leak_is_causal_less_training_routing(numbers) -> None:
     assert all(row["arm"] == "moe_4x" and row["seeds"] == "2" for row in written)
 
 
+def test_images_that_are_codes_have_a_perplexity_and_no_diffusion_loss(study: StudyRecord) -> None:
+    rows = report_numbers(replace(study, setting="chameleon"))["expert_choice"]["losses"]
+    by = {(row["split"], row["modality"], row["measure"]): row for row in rows}
+    assert len(by) == len(rows) == 2 * 2 * 2
+    loss = by["unseen", "image", "loss (nats per token)"]
+    assert loss["leak"] == pytest.approx((0.04 + 0.044) / 2)
+    assert by["unseen", "image", "perplexity"]["training"] > math.exp(loss["training"]) - 1e-9
+
+
 def test_router_and_experts_are_means_over_seeds(numbers) -> None:
     (router,) = tables(numbers)["routers"]
     assert float(router["accuracy"]) == pytest.approx(0.91) and router["parameters"] == "4242"
