@@ -6,6 +6,7 @@ The commands are in ``mot_lab/commands/``.
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from mot_lab.commands import (
     arms,
@@ -23,7 +24,9 @@ from mot_lab.commands import (
     sync,
     tokenizer,
 )
+from mot_lab.parsing import one_line
 from mot_lab.runtime.quiet import quiet_libraries
+from mot_lab.runtime.signals import Stopped, ends_on_signals, kill_workers, requeue
 
 DESCRIPTION = (
     "Dense, expert-choice MoE and Mixture-of-Transformers backbones, compared head to head."
@@ -35,17 +38,29 @@ COMMANDS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Exits with 0, or with 2 after one line on what is wrong."""
+    """Exits with 0, or after one line with 2 (something is wrong with the call), 1 (the machine
+    failed it: a full disk, say) or, asked to end, with 128 + the signal's number.
+    """
     quiet_libraries()
     try:
-        options = _parser().parse_args(arguments)
-        options.command(options)
+        with ends_on_signals():
+            options = _parser().parse_args(arguments)
+            options.command(options)
     except (ValueError, FloatingPointError) as error:
-        print(f"mot-lab: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("mot-lab: interrupted; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+        _end(one_line(error), 2)
+    except OSError as error:
+        _end(one_line(error), 1)
+    except Stopped as stop:
+        kill_workers()  # done with their checkpoints, they would take seconds to shut down
+        said = "interrupted; the same command goes on from here"
+        if outcome := requeue():
+            said += f"; {outcome}"
+        _end(said, stop.code)
+
+
+def _end(said: str, code: Any) -> NoReturn:
+    print(f"mot-lab: {said}", file=sys.stderr)
+    sys.exit(code)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,7 +6,7 @@ Everything lies under one folder, and calling a study again goes on where it sto
 import json
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,7 @@ from mot_lab.flops import Workload
 from mot_lab.runtime.board import RunBoard
 from mot_lab.runtime.files import atomic_file, write_json
 from mot_lab.runtime.mlflow_store import StudyTracker, default_tracking_uri
+from mot_lab.runtime.signals import Stopped, steps, stop_code, stop_if_asked, stop_workers
 from mot_lab.runtime.study_sending import send_study
 from mot_lab.runtime.workers import threads_each, worker_pool
 from mot_lab.step_time import StepTime, measure_step_times
@@ -146,17 +147,22 @@ class Study:
             f"{run.arm} seed {run.seed}": (run.folder.metrics_path, run.study_arm.training.steps)
             for run in wanting
         }
-        futures = [pool.submit(train, run, self.tracking_uri) for run in wanting]
-        with RunBoard(lengths, self.console) as board:
+        ending = False
+        with steps(), RunBoard(lengths, self.console) as board:
+            futures = [pool.submit(train, run, self.tracking_uri) for run in wanting]
             while not all(future.done() for future in futures):
                 time.sleep(POLL_SECONDS)
                 board.update()
-                if any(future.done() and future.exception() for future in futures):
+                failed = any(map(_failure, futures))
+                if not ending and (failed or stop_code() is not None):
+                    ending = True
                     pool.shutdown(wait=False, cancel_futures=True)
-                    break
-        for future in futures:
-            if not future.cancelled():
-                future.result()
+                    if failed:
+                        stop_workers()  # with a checkpoint each, from which the next call goes on
+        stop_if_asked()
+        failures = [failure for future in futures if (failure := _failure(future))]
+        for failure in sorted(failures, key=lambda each: isinstance(each, Stopped)):
+            raise failure
 
     def _fit_routers(self, runs: list[Run], pool: ProcessPoolExecutor) -> None:
         """Give every run with experts the causal router that it is evaluated with."""
@@ -217,3 +223,8 @@ class Study:
 
     def _say(self, text: str) -> None:
         self.console.print(text, style="bold", markup=False, highlight=False)
+
+
+def _failure(future: Future[None]) -> BaseException | None:
+    """What a task raised; None while it goes on, and where it ended well or was cancelled."""
+    return future.exception() if future.done() and not future.cancelled() else None

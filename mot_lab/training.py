@@ -19,6 +19,7 @@ from mot_lab.runtime.checkpoint import AtomicCheckpointIO, StepCheckpoint
 from mot_lab.runtime.finite_guard import FiniteGuard
 from mot_lab.runtime.random_state import RandomStateCheckpoint
 from mot_lab.runtime.run_folder import RunFolder
+from mot_lab.runtime.signals import stop_if_asked
 from mot_lab.runtime.step_timer import StepTimer
 from mot_lab.runtime.system_metrics import SystemMetrics
 from mot_lab.runtime.tracking import RunLogger
@@ -121,7 +122,9 @@ def train(run: Run, tracking_uri: str | None) -> None:
 
     Raises:
         ValueError: the folder holds this run under other settings, or of other data.
+        Stopped: the process was asked to end; the checkpoint is of the step just done.
     """
+    stop_if_asked()  # a worker that was told to end may still be handed its next run
     config = run.study_arm.training
     data = run.data_module()
     digests = data_digests(data, config.steps)

@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from mot_lab.runtime.files import atomic_file
+from mot_lab.runtime.signals import begin_steps, end_steps, stop_code, stop_if_asked
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -80,7 +81,8 @@ class StepCheckpoint(Checkpoint):
     A boundary is the moment before the next batch's forward pass: the step's metrics are logged and
     the validation that fell due is done. Needs the whole run in one epoch (``StepSampler``) and
     ``check_val_every_n_epoch=None``. When training starts, the metrics beyond its first step are
-    forgotten by every logger that can ``rewind``.
+    forgotten by every logger that can ``rewind``. A process that is asked to end
+    (`mot_lab.runtime.signals`) does so here, at the next boundary.
 
     Args:
         path: the file, replaced at each save.
@@ -109,18 +111,25 @@ class StepCheckpoint(Checkpoint):
         for logger in trainer.loggers:
             if hasattr(logger, "rewind"):
                 logger.rewind(trainer.global_step)
+        begin_steps()
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        if (
-            batch_idx % trainer.accumulate_grad_batches == 0
-            and trainer.global_step % self.every_n_steps == 0
-        ):
+        if batch_idx % trainer.accumulate_grad_batches:
+            return
+        if stop_code() is not None or trainer.global_step % self.every_n_steps == 0:
             self.save(trainer)
+        stop_if_asked()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.save(trainer)
+        end_steps()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        end_steps()
 
     def save(self, trainer: Trainer) -> None:
         """Write the checkpoint of the step just finished, unless it is written already."""

@@ -20,7 +20,10 @@ from mot_lab.runtime.files import atomic_file, write_json
 
 @dataclass
 class RunRecord:
-    """``run.json``. ``status`` is running, finished or failed; ``resumed_at`` lists steps."""
+    """``run.json``.
+
+    ``status`` is running, finished, interrupted or failed; ``resumed_at`` lists steps.
+    """
 
     study: str
     arm: str

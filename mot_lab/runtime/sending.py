@@ -27,7 +27,7 @@ from mot_lab.runtime.sent import Sent, load_sent, save_sent
 METRICS_PER_CALL = 1000  # MLflow's limits
 PARAMS_PER_CALL = 100
 VALUE_LENGTH = 6000
-TERMINATED = {"finished": "FINISHED", "failed": "FAILED"}
+TERMINATED = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 
 
 class RunSender:

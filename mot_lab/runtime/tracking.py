@@ -19,12 +19,14 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from mot_lab.runtime.metrics_file import MetricsFile
 from mot_lab.runtime.run_folder import RunFolder, RunRecord
+from mot_lab.runtime.signals import stop_code
 
 if TYPE_CHECKING:
     from mot_lab.runtime.sending import RunSender
 
 SEND_EVERY_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 60.0
+HURRIED_PATIENCE = 0.5  # seconds
 
 
 class RunLogger(Logger):
@@ -111,11 +113,18 @@ class RunLogger(Logger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Lightning's last call. Waits for the tracker only as long as it makes progress."""
-        self.record.status = "finished" if status == "success" else "failed"
+        """Lightning's last call. Waits for the tracker only as long as it makes progress; where
+        the process was asked to end, hardly: going on sends the rest.
+        """
+        asked = stop_code() is not None
+        bad = "interrupted" if asked else "failed"
+        self.record.status = "finished" if status == "success" else bad
         self.folder.save_record(self.record)
         self._metrics.close()
-        self._start_forwarding()  # there may be nothing new but the status
+        if asked:
+            self.patience = min(self.patience, HURRIED_PATIENCE)
+        else:
+            self._start_forwarding()  # there may be nothing new but the status
         self._stop_forwarding()
         self.folder.save_record(self.record)
 

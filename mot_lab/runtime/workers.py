@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 import torch
 
 from mot_lab.runtime.quiet import quiet_libraries
+from mot_lab.runtime.signals import follow_parent
 
 PARENT_CHECK_SECONDS = 0.5
 
@@ -38,6 +39,7 @@ def worker_pool(processes: int) -> ProcessPoolExecutor:
 
 def _begin(threads: int) -> None:
     quiet_libraries()
+    follow_parent()
     torch.set_num_threads(threads)
     watch = threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True)
     watch.start()
