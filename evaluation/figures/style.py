@@ -13,6 +13,8 @@ from pathlib import Path
 import matplotlib.style
 from matplotlib.figure import Figure
 
+from mot_lab.runtime.files import atomic_file
+
 BLACK, BLUE, ORANGE, GREEN = "#222222", "#0072B2", "#E69F00", "#009E73"
 PURPLE, VERMILION, SKY = "#CC79A7", "#D55E00", "#56B4E9"
 LINES = ("-", "--", ":", "-.")
@@ -116,8 +118,7 @@ def drawing() -> Iterator[None]:
 def save_figure(figure: Figure, path: Path) -> Path:
     """Writes a figure as the suffix says (.png, .svg, .pdf), without the date of writing."""
     dateless = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with drawing():
-        figure.savefig(path, dpi=150, metadata=dateless)
+    with drawing(), atomic_file(path) as file:
+        figure.savefig(file, format=path.suffix[1:], dpi=150, metadata=dateless)
     figure.set_layout_engine("none")  # settled now: every further format looks the same
     return path

@@ -26,6 +26,7 @@ from evaluation.report.tables import to_csv
 from evaluation.store.read import read_study
 from evaluation.store.study_record import StudyRecord
 from evaluation.wording import Numbers
+from mot_lab.runtime.files import atomic_file
 from mot_lab.step_time_ratios import check_step_time_ratios
 
 Makers = Mapping[str, Callable[[], Figure]]
@@ -97,7 +98,7 @@ def write_files(
     texts = report_texts(title, numbers, sections)
     texts["report.html"] = to_html(title, sections, pngs)
     written += _write_sounds(sections, out)
-    return written + [_write(out / name, text) for name, text in texts.items()]
+    return written + [_write(out / name, text.encode()) for name, text in texts.items()]
 
 
 def report_texts(title: str, numbers: Numbers, sections: list[Section]) -> dict[str, str]:
@@ -139,14 +140,10 @@ def _write_sounds(sections: list[Section], out: Path) -> list[Path]:
         for j, cell in enumerate(row)
         if isinstance(cell, bytes)
     }
-    if sounds:
-        (out / "sounds").mkdir(parents=True, exist_ok=True)
-    for name, wav in sounds.items():
-        (out / name).write_bytes(wav)
-    return [out / name for name in sounds]
+    return [_write(out / name, wav) for name, wav in sounds.items()]
 
 
-def _write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+def _write(path: Path, content: bytes) -> Path:
+    with atomic_file(path) as file:
+        file.write(content)
     return path

@@ -4,6 +4,8 @@ Children come from a fork server that has imported everything, so that a trial c
 only. Each has one thread.
 """
 
+import contextlib
+import hashlib
 import json
 import multiprocessing
 import os
@@ -12,13 +14,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
-from tiny_studies import TINY_SCENES
+from tiny_studies import CODES, TINY_SCENES
 
 from mot_lab.config import StudyConfig
+from mot_lab.data.prepare import DataConfig, prepare
+from mot_lab.data.scenes import SPLITS
 from mot_lab.parsing import from_dict
 from mot_lab.runtime.metrics_file import read_lines
 from mot_lab.runtime.signals import ends_on_signals, steps
@@ -44,6 +50,9 @@ _children.set_forkserver_preload(["reliability.processes"])
 
 def child(task: Callable[..., None], *arguments: Any) -> multiprocessing.Process:
     """A process at work on a task, its own group, ready to be killed."""
+    with pytest.MonkeyPatch.context() as patch:  # the fork server knows no other way to tests/
+        patch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+        forkserver.ensure_running()
     process = _children.Process(target=_begin, args=(task, *arguments))
     process.start()
     return process
@@ -111,10 +120,9 @@ def start(command: list[str], **environment: str) -> subprocess.Popen[str]:
 def kill_group(process: subprocess.Popen[str] | multiprocessing.Process) -> None:
     """kill -9 of a process and all that it started."""
     assert process.pid is not None
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(process.pid, signal.SIGKILL)
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def wait_for(what: Callable[[], bool], seconds: float = 120) -> None:
@@ -143,3 +151,21 @@ def curve(folder: Path) -> list[dict[str, Any]]:
 def record(run: Path) -> dict[str, Any]:
     """A run's ``run.json``."""
     return json.loads((run / "run.json").read_text())
+
+
+def prepare_data(cache: Path) -> None:
+    """Fit the tokenizers of the tiny study, with pictures as codes, and encode its data."""
+    os.environ["MOT_LAB_CACHE"] = str(cache)
+    config = from_dict(DataConfig, {**TINY_SCENES, "image": CODES})
+    prepared = prepare(config)
+    for split in SPLITS:
+        prepared.pool(split)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below a folder, by its relative path, hidden ones included."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
