@@ -18,6 +18,7 @@ from mot_lab.commands import (
     generate,
     match,
     plot,
+    profile,
     report,
     represent,
     study,
@@ -32,7 +33,7 @@ DESCRIPTION = (
     "Dense, expert-choice MoE and Mixture-of-Transformers backbones, compared head to head."
 )
 COMMANDS = (
-    *(study, report, plot, match, sync, arms, count, data, tokenizer),
+    *(study, report, plot, match, sync, arms, count, profile, data, tokenizer),
     *(generate, evaluate, represent, fit, fit_router),
 )
 
@@ -48,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options.command(options)
     except (ValueError, FloatingPointError) as error:
         _end(one_line(error), 2)
+    except RecursionError:  # a parser of a library: those of plain_files say which file it was
+        _end("a file that was given is nested too deeply to be read", 2)
     except OSError as error:
         _end(one_line(error), 1)
     except Stopped as stop:

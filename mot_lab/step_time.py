@@ -1,8 +1,12 @@
-"""Seconds per training step of every arm, interleaved, so that a machine's drift hits all alike."""
+"""Seconds per training step of every arm, interleaved, so that a machine's drift hits all alike.
+
+These are figures of a step alone, logged as ``cost/*``; what a run cost as it trained, beside other
+runs, is `mot_lab.runtime.step_timer`'s and logged as ``run_cost/*``.
+"""
 
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +18,8 @@ from mot_lab.optim import make_optimizer
 from mot_lab.study_arm import TrainingConfig
 from mot_lab.training import precision
 
+WARMUP_ROUNDS = 3
+
 
 @dataclass(frozen=True)
 class StepTime:
@@ -22,12 +28,49 @@ class StepTime:
     Attributes:
         median, low, high: over the counted steps, the quartiles.
         steps: counted.
+        compile_seconds: what the uncounted first steps took more than as many median ones:
+            compilation, allocation; None in records of earlier versions.
     """
 
     median: float
     low: float
     high: float
     steps: int
+    compile_seconds: float | None = None
+
+
+class TrainingStep:
+    """One arm's whole training step, as the Trainer makes it.
+
+    Args:
+        module: whose weights are trained; moved to the GPU where there is one.
+        training: gradients are clipped and numbers kept as it says.
+        steps: that the learning rate's schedule is made for.
+    """
+
+    def __init__(self, module: MultimodalModule, training: TrainingConfig, steps: int) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.module = module.to(self.device).train()
+        self.optimizer = make_optimizer(self.module.net, module.config.optimizer, steps)[0]
+        self.mixed = precision(training.precision) != "32-true"
+        self.clip = training.gradient_clip
+
+    def __call__(
+        self, batch: MultimodalBatch, done: Callable[[str], None] = lambda part: None
+    ) -> None:
+        """Train on a batch that is on the device; ``done`` hears of each part when it is over:
+        forward (losses included), backward, rest (clipping), optimiser.
+        """
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
+            loss = self.module.losses(batch).total
+        done("forward")
+        loss.backward()
+        done("backward")
+        torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.clip)
+        done("rest")
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        done("optimiser")
 
 
 def measure_step_times(
@@ -35,7 +78,7 @@ def measure_step_times(
     batches: Sequence[MultimodalBatch],
     rounds: int,
     trainings: Mapping[str, TrainingConfig],
-    warmup: int = 3,
+    warmup: int = WARMUP_ROUNDS,
 ) -> dict[str, StepTime]:
     """Time whole training steps, one arm after the other in every round.
 
@@ -46,35 +89,37 @@ def measure_step_times(
         trainings: by arm; gradients are clipped and numbers kept as in training.
         warmup: rounds before, not counted.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    prepared = {name: module.to(device).train() for name, module in modules.items()}
-    optimizers = {
-        name: make_optimizer(module.net, module.config.optimizer, rounds)[0]
-        for name, module in prepared.items()
-    }
-    mixed = {name: precision(each.precision) != "32-true" for name, each in trainings.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in modules}
+    steps = {name: TrainingStep(each, trainings[name], rounds) for name, each in modules.items()}
+    return time_steps(steps, batches, rounds, warmup)
+
+
+def time_steps(
+    steps: Mapping[str, TrainingStep],
+    batches: Sequence[MultimodalBatch],
+    rounds: int,
+    warmup: int = WARMUP_ROUNDS,
+) -> dict[str, StepTime]:
+    """`measure_step_times` of steps that are made already."""
+    device = next(iter(steps.values())).device
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
     for turn in track(range(-warmup, rounds), description="timing steps of all arms"):
         batch = batches[turn % len(batches)].to(device)
-        for name, module in prepared.items():
-            began = _now(device)
-            with torch.autocast(device.type, torch.bfloat16, enabled=mixed[name]):
-                loss = module.losses(batch).total
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(module.parameters(), trainings[name].gradient_clip)
-            optimizers[name].step()
-            optimizers[name].zero_grad()
-            if turn >= 0:
-                seconds[name].append(_now(device) - began)
-    return {name: _summary(each) for name, each in seconds.items()}
+        for name, step in steps.items():
+            began = now(device)
+            step(batch)
+            seconds[name].append(now(device) - began)
+    return {name: _summary(each[warmup:], each[:warmup]) for name, each in seconds.items()}
 
 
-def _now(device: torch.device) -> float:
+def now(device: torch.device) -> float:
+    """Seconds of a clock, once the device has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
-def _summary(seconds: list[float]) -> StepTime:
+def _summary(seconds: list[float], first: list[float]) -> StepTime:
+    """Of the counted steps, and of those before them."""
     low, median, high = statistics.quantiles(seconds, n=4, method="inclusive")
-    return StepTime(median, low, high, len(seconds))
+    compiling = max(0.0, sum(first) - median * len(first))
+    return StepTime(median, low, high, len(seconds), compiling)

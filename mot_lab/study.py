@@ -34,7 +34,8 @@ from mot_lab.runtime.study_sending import send_study
 from mot_lab.runtime.workers import threads_each, worker_pool
 from mot_lab.step_time import StepTime, measure_step_times
 from mot_lab.study_record import study_record
-from mot_lab.training import Run, runs_of, train
+from mot_lab.training import Run, precision, runs_of, train
+from mot_lab.utilisation import Peak, StepWork, hardware_peak
 
 COUNTED_BATCHES = 50
 TIMED_ROUNDS = 15
@@ -101,12 +102,14 @@ class Study:
         title = f"Study {self.config.name}: {self.config.setting}"
         self.console.print(cost_table(title, costs, self.config.baseline))
         fairness = self._check_fairness(runs, costs)
+        peaks = self._peaks()
+        work = {arm: StepWork(costs[arm].flops_per_step, peak) for arm, peak in peaks.items()}
         with worker_pool(self.config.parallel_runs) as pool:
-            self._train(runs, pool)
+            self._train(runs, pool, work)
             self._fit_routers(runs, pool)
             times = self._step_times()
             self._evaluate(runs, pool, evaluate)
-        self._record(costs, times, evaluators, fairness)
+        self._record(runs, costs, times, peaks, evaluators, fairness)
         send_study(self.folder, self.tracking_uri)
 
     def costs(self) -> dict[str, ArmCost]:
@@ -132,7 +135,7 @@ class Study:
             self._say("Going on with an unequal comparison, as --allow-unequal asks")
         return fairness
 
-    def _train(self, runs: list[Run], pool: ProcessPoolExecutor) -> None:
+    def _train(self, runs: list[Run], pool: ProcessPoolExecutor, work: dict[str, StepWork]) -> None:
         wanting = [run for run in runs if not run.is_trained()]
         if kept := len(runs) - len(wanting):
             self._say(f"{kept} of {len(runs)} runs are trained already and kept")
@@ -149,7 +152,7 @@ class Study:
         }
         ending = False
         with steps(), RunBoard(lengths, self.console) as board:
-            futures = [pool.submit(train, run, self.tracking_uri) for run in wanting]
+            futures = [pool.submit(train, run, self.tracking_uri, work[run.arm]) for run in wanting]
             while not all(future.done() for future in futures):
                 time.sleep(POLL_SECONDS)
                 board.update()
@@ -200,10 +203,27 @@ class Study:
         write_json(path, {name: asdict(each) for name, each in times.items()})
         return times
 
+    def _peaks(self) -> dict[str, Peak]:
+        """What the hardware can do in each arm's precision; measured before anything trains, and
+        kept, so that all runs are measured by the same.
+        """
+        path = self.folder / "peaks.json"
+        wishes = {arm.name: precision(arm.training.precision) for arm in self.config.parsed_arms}
+        if path.exists():
+            kept = {name: Peak(**each) for name, each in json.loads(path.read_text()).items()}
+            if kept.keys() == wishes.keys():
+                return kept
+        by_precision = {wish: hardware_peak(wish) for wish in set(wishes.values())}
+        peaks = {name: by_precision[wish] for name, wish in wishes.items()}
+        write_json(path, {name: asdict(each) for name, each in peaks.items()})
+        return peaks
+
     def _record(
         self,
+        runs: list[Run],
         costs: dict[str, ArmCost],
         times: dict[str, StepTime],
+        peaks: dict[str, Peak],
         evaluators: dict[str, Any],
         fairness: Fairness,
     ) -> None:
@@ -214,8 +234,10 @@ class Study:
             self.workload,
             costs,
             times,
+            peaks,
             evaluators,
             fairness.record(self.allow_unequal),
+            runs,
         )
         write_json(self.folder / "study.json", record)
         with atomic_file(self.folder / "config.yaml") as file:

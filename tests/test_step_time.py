@@ -11,9 +11,10 @@ from mot_lab.study_arm import TrainingConfig
 
 
 def test_quartiles_of_known_seconds() -> None:
-    summary = _summary([0.5, 0.1, 0.3, 0.2, 0.4])
+    summary = _summary([0.5, 0.1, 0.3, 0.2, 0.4], [2.0, 0.5])
     assert (summary.low, summary.median, summary.high) == pytest.approx((0.2, 0.3, 0.4))
     assert summary.steps == 5
+    assert summary.compile_seconds == pytest.approx(2.5 - 2 * 0.3)
 
 
 def test_every_arm_takes_every_counted_step() -> None:

@@ -7,9 +7,8 @@ repeated; what differs is listed, with what it makes incomparable.
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from evaluation.wording import Numbers
+from mot_lab.runtime.plain_files import parse_yaml
 
 SCHEMA = 1  # of this report.json: raised when a field changes its meaning or goes
 LETTERS = "ABCDE"
@@ -128,7 +127,8 @@ def _differences(studies: Mapping[str, Numbers]) -> list[dict[str, Any]]:
 
 
 def _settings(report: Numbers) -> dict[str, Any]:
-    return {**{key: report[key] for key in SETTINGS}, "config": yaml.safe_load(report["config"])}
+    settings = {key: report[key] for key in SETTINGS}
+    return {**settings, "config": parse_yaml(report["config"], "config of the report")}
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

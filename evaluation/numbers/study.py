@@ -16,6 +16,7 @@ from evaluation.matching.sensitivity import sensitivity
 from evaluation.numbers.metrics import metric_rows
 from evaluation.numbers.notes import alerts, notes
 from evaluation.numbers.routing import causality_rows, expert_choice
+from evaluation.numbers.run_costs import run_costs
 from evaluation.numbers.sensitivity import slope_ranges
 from evaluation.paper.numbers import paper_numbers
 from evaluation.store.study_record import CURVES, Sample, SpokenSample, StudyRecord
@@ -53,6 +54,7 @@ def report_numbers(study: StudyRecord) -> dict[str, Any]:
         "alerts": alerts(study, causality),
         "notes": notes(study),
         "arms": {arm: _arm(study, arm) for arm in study.arms},
+        "run_costs": run_costs(study),
         "fairness": _fairness(study),
         "matching": [_matching(one) for one in compared],
         "step_time_ratios": dict(study.step_time_ratios),

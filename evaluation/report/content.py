@@ -7,6 +7,7 @@ from evaluation.paper.report import paper_sections
 from evaluation.report.blocks import Block, Code, Picture, Points, Section, Text
 from evaluation.report.experts import expert_blocks
 from evaluation.report.fairness import fairness_blocks
+from evaluation.report.run_costs import run_cost_blocks
 from evaluation.report.sensitivity import sensitivity_blocks
 from evaluation.report.slopes import slope_blocks, wall_clock_blocks
 from evaluation.report.summary import summary_blocks
@@ -33,7 +34,7 @@ def report_sections(numbers: Numbers, pictures: Mapping[str, bytes | None]) -> l
     return [
         Section("summary", "Summary", summary_blocks(numbers)),
         Section("fairness", "Were the arms trained alike?", fairness_blocks(numbers)),
-        Section("arms", "What the arms cost", [Text(ARMS_TEXT), arms_table(numbers)]),
+        Section("arms", "What the arms cost", _arms(numbers)),
         Section("losses", "Losses", _losses(numbers)),
         Section("matching", "Steps, FLOPs and seconds to the same loss", _matching(numbers)),
         *paper_sections(numbers),
@@ -71,6 +72,10 @@ GENERATED = Picture(
     "The prompts are the first of the test set, not chosen by hand, the pictures are those of the "
     "first seed, and the real picture has not been through the image tokenizer.",
 )
+
+
+def _arms(numbers: Numbers) -> list[Block]:
+    return [Text(ARMS_TEXT), arms_table(numbers), *run_cost_blocks(numbers)]
 
 
 def _losses(numbers: Numbers) -> list[Block]:

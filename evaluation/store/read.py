@@ -6,7 +6,6 @@ run per arm and seed, with losses keyed by optimiser step and the artifacts ``ev
 and ``samples/``.
 """
 
-import json
 from dataclasses import MISSING, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,9 +27,12 @@ from evaluation.store.study_record import (
     StudyRecord,
 )
 from mot_lab.runtime.mlflow_store import connect
+from mot_lab.runtime.plain_files import read_json
+from mot_lab.utilisation import Peak
 
 SCHEMA = 1  # of study.json
-Record = TypeVar("Record", ArmFacts, Metric)
+RUN_COST = "run_cost/"
+Record = TypeVar("Record", ArmFacts, Metric, Peak)
 
 
 def read_study(tracking_uri: str, study: str) -> StudyRecord:
@@ -70,6 +72,9 @@ def read_study(tracking_uri: str, study: str) -> StudyRecord:
         fairness=facts.get("fairness"),
         paper=tuple(facts.get("paper", ())),
         step_time_ratios=facts.get("step_time_ratios", {}),
+        peaks={
+            arm: _fill(Peak, of, f"peak of {arm!r}") for arm, of in facts.get("peaks", {}).items()
+        },
     )
 
 
@@ -104,7 +109,7 @@ def _read_facts(client: MlflowClient, parent: Run, study: str, folder: Path) -> 
     present = {artifact.path for artifact in client.list_artifacts(parent.info.run_id)}
     if missing := [name for name in ("study.json", "config.yaml") if name not in present]:
         raise ValueError(f"study {study!r} is not finished: its run has no {missing} yet")
-    facts = json.loads(_download(client, parent, "study.json", folder).read_text())
+    facts = read_json(_download(client, parent, "study.json", folder))
     if facts.get("schema") != SCHEMA:
         raise ValueError(
             f"study.json of {study!r} has schema {facts.get('schema')!r}; "
@@ -177,7 +182,7 @@ def _read_run(client: MlflowClient, run: Run, modalities: list[str]) -> RunRecor
     found = read_curves(client, run, [f"{curve}/{modality}/loss" for modality, curve in keys])
     with TemporaryDirectory() as folder:
         path = _download(client, run, "evaluation.json", Path(folder))
-        evaluation = json.loads(path.read_text())
+        evaluation = read_json(path)
         if any(file.path == "samples" for file in client.list_artifacts(run.info.run_id)):
             _download(client, run, "samples", Path(folder))
         samples = tuple(_read_sample(sample, Path(folder)) for sample in evaluation["samples"])
@@ -195,6 +200,11 @@ def _read_run(client: MlflowClient, run: Run, modalities: list[str]) -> RunRecor
         sees_other_tokens=_sees_other_tokens(run, evaluation),
         routing=evaluation.get("routing"),
         causality=tuple(evaluation.get("causality", ())),
+        costs={
+            key.removeprefix(RUN_COST): value
+            for key, value in run.data.metrics.items()
+            if key.startswith(RUN_COST)
+        },
     )
 
 
@@ -235,7 +245,12 @@ def _read_spoken(sample: dict[str, Any], folder: Path) -> SpokenSample:
 
 
 def _file(sample: dict[str, Any], key: str, folder: Path) -> bytes | None:
-    return (folder / sample[key]).read_bytes() if sample.get(key) else None
+    if not sample.get(key):
+        return None
+    path = (folder / sample[key]).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise ValueError(f"evaluation.json names {sample[key]!r}, which is no artifact of its run")
+    return path.read_bytes()
 
 
 def _download(client: MlflowClient, run: Run, path: str, folder: Path) -> Path:

@@ -7,6 +7,7 @@ from typing import Any
 from evaluation.curve import Curve
 from evaluation.metric import Metric
 from mot_lab.counting import ArmCost
+from mot_lab.utilisation import Peak
 
 CURVES = ("train", "val")
 
@@ -52,7 +53,8 @@ class RunRecord:
 
     ``routing`` and ``causality`` are those of ``evaluation.json``: losses under training and
     causal routing, the router and its experts (None for arms without experts); and what the probe
-    found that changes the future and compares the past. Runs of earlier versions lack both.
+    found that changes the future and compares the past. ``costs`` is what the run cost as it
+    trained, ``run_cost/*`` of `mot_lab.runtime.step_timer`. Runs of earlier versions lack all.
     """
 
     run_id: str
@@ -66,6 +68,7 @@ class RunRecord:
     sees_other_tokens: bool  # its loss is under expert-choice routing, which reads later tokens
     routing: Mapping[str, Any] | None = None
     causality: tuple[Mapping[str, Any], ...] = ()
+    costs: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ class StudyRecord:
     fairness: Mapping[str, Any] | None = None
     paper: tuple[str, ...] = ()  # figures of the paper to be set beside it
     step_time_ratios: Mapping[str, float] = field(default_factory=dict)
+    peaks: Mapping[str, Peak] = field(default_factory=dict)  # of the hardware, by arm
 
     def of_arm(self, arm: str) -> list[RunRecord]:
         """The arm's runs, in the order of the study's seeds; ValueError for an unknown arm."""

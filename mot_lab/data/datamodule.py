@@ -4,11 +4,12 @@ from functools import partial
 from typing import Any
 
 import lightning as L
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from mot_lab.batch import MultimodalBatch
 from mot_lab.data.documents import DocumentStream
 from mot_lab.data.interface import DataInterface
+from mot_lab.data.loader import TimedLoader
 from mot_lab.data.packing import Layout, Row, collate, pack_row
 from mot_lab.data.prepare import DataConfig, PreparedData, prepare
 from mot_lab.data.sampler import StepSampler
@@ -63,16 +64,16 @@ class MultimodalDataModule(L.LightningDataModule):
         for split in ("train", "val"):
             self.prepared.stream(split)
 
-    def train_loader(self, steps: int, start: int = 0) -> DataLoader[tuple[int, Row]]:
+    def train_loader(self, steps: int, start: int = 0) -> TimedLoader[tuple[int, Row]]:
         """The batches of steps ``start .. steps - 1``."""
         return self._loader("train", (self.seed, TRAIN), steps, start)
 
-    def held_out_loader(self, split: str) -> DataLoader[tuple[int, Row]]:
+    def held_out_loader(self, split: str) -> TimedLoader[tuple[int, Row]]:
         """The fixed evaluation batches of a held-out split."""
         seed = (self.config.seed, HELD_OUT)
         return self._loader(split, seed, self.config.val_rows // self.config.rows, 0)
 
-    def train_dataloader(self) -> DataLoader[tuple[int, Row]]:
+    def train_dataloader(self) -> TimedLoader[tuple[int, Row]]:
         """From the step the trainer stands at; Lightning calls this after restoring it."""
         assert self.trainer is not None
         accumulated = self.trainer.accumulate_grad_batches
@@ -80,7 +81,7 @@ class MultimodalDataModule(L.LightningDataModule):
             self.trainer.max_steps * accumulated, self.trainer.global_step * accumulated
         )
 
-    def val_dataloader(self) -> DataLoader[tuple[int, Row]]:
+    def val_dataloader(self) -> TimedLoader[tuple[int, Row]]:
         """The same batches, noise and noise levels at every evaluation."""
         return self.held_out_loader("val")
 
@@ -97,9 +98,9 @@ class MultimodalDataModule(L.LightningDataModule):
 
     def _loader(
         self, split: str, seed: tuple[int, ...], steps: int, start: int
-    ) -> DataLoader[tuple[int, Row]]:
+    ) -> TimedLoader[tuple[int, Row]]:
         rows = PackedRows(self.prepared.stream(split), self.prepared.layout, seed)
-        return DataLoader(
+        return TimedLoader(
             rows,
             batch_sampler=StepSampler(self.config.rows, steps, start),
             collate_fn=partial(_collate, layout=self.prepared.layout),

@@ -8,7 +8,6 @@ tracking.json    per tracking URI, what has been sent there
 """
 
 import dataclasses
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import yaml
 
 from mot_lab.runtime.files import atomic_file, write_json
+from mot_lab.runtime.plain_files import parse_json, read_yaml
 
 
 @dataclass
@@ -51,7 +51,7 @@ class RunFolder:
     def record(self) -> RunRecord:
         """Raises ValueError where the folder holds no run."""
         try:
-            return RunRecord(**json.loads(self.record_path.read_text()))
+            return RunRecord(**parse_json(self.record_path.read_text(), self.record_path.name))
         except FileNotFoundError:
             raise ValueError(
                 f"{self.path} holds no run: there is no {self.record_path.name}"
@@ -100,7 +100,7 @@ class RunFolder:
             )
 
     def config(self) -> dict[str, Any]:
-        return yaml.safe_load(self.config_path.read_text())
+        return read_yaml(self.config_path)
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, str]:

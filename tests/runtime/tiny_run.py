@@ -4,6 +4,7 @@ the step."""
 
 import io
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from mot_lab.data.loader import TimedLoader
 from mot_lab.data.sampler import StepSampler
 from mot_lab.runtime.averaging import ExponentialMovingAverage
 from mot_lab.runtime.checkpoint import AtomicCheckpointIO, StepCheckpoint
-from mot_lab.runtime.finite_guard import FiniteGuard
+from mot_lab.runtime.finite_guard import BadSteps, FiniteGuard
 from mot_lab.runtime.progress import StudyProgress
 from mot_lab.runtime.random_state import RandomStateCheckpoint
 from mot_lab.runtime.step_timer import StepTimer
@@ -34,6 +36,10 @@ class TinyBatch:
     x_BD: Tensor
     step: int
     counts: dict[str, int]
+
+    @property
+    def samples(self) -> list[int]:
+        return self.x_BD[:, 0].int().tolist()
 
 
 class Samples(Dataset[Tensor]):
@@ -61,10 +67,10 @@ class TinyData(pl.LightningDataModule):
         super().__init__()
         self.steps, self.accumulate, self.workers = steps * accumulate, accumulate, workers
 
-    def train_dataloader(self) -> DataLoader[Tensor]:
+    def train_dataloader(self) -> TimedLoader[Tensor]:
         done = self.trainer.global_step * self.accumulate if self.trainer else 0
         sampler = StepSampler(BATCH, self.steps, start=done)
-        return DataLoader(
+        return TimedLoader(
             Samples(10**6), batch_sampler=sampler, collate_fn=collate, num_workers=self.workers
         )
 
@@ -132,6 +138,9 @@ def fit(
     tracking_uri: str | None = None,
     patience: float = 15.0,
     console: Console | None = None,
+    callbacks: Sequence[pl.Callback] = (),
+    bad_steps: BadSteps = "stop",
+    spike_sigmas: float = 0.0,
 ) -> Outcome:
     """Train; go on from the folder's checkpoint where there is one. Raises what training raises."""
     pl.seed_everything(7, verbose=False)
@@ -147,7 +156,7 @@ def fit(
         tracking_uri,
         patience=patience,
     )
-    extra = [average, RandomStateCheckpoint(), FiniteGuard("mot seed 1")]
+    extra = [average, RandomStateCheckpoint(), FiniteGuard("mot seed 1", bad_steps, spike_sigmas)]
     extra += [StepTimer(warmup_steps=1), SystemMetrics()]
     trainer = pl.Trainer(
         accelerator="cpu",
@@ -161,6 +170,7 @@ def fit(
         logger=logger,
         callbacks=[
             *extra,
+            *callbacks,
             checkpoint,
             StudyProgress("mot seed 1", console or Console(file=io.StringIO())),
         ],
