@@ -89,6 +89,12 @@ class MultimodalBatch:
         return self.latents_NCHW.shape[0]
 
     @property
+    def samples(self) -> range:
+        """Numbers of the rows in their stream; row i is a function of (seed, i)."""
+        rows = self.token_BS.shape[0]
+        return range(self.step * rows, (self.step + 1) * rows)
+
+    @property
     def num_tokens(self) -> int:
         """Number of real tokens, padding excluded."""
         return sum(self.counts.values())

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 import torch
 
 from mot_lab.counting import ArmCost, arm_router_flops
-from mot_lab.data.digests import digest, held_out_digests, sampled, training_batches
+from mot_lab.data.datamodule import MultimodalDataModule
+from mot_lab.data.digests import (
+    HELD_OUT,
+    digest,
+    held_out_counts,
+    held_out_digests,
+    sampled,
+    training_batches,
+)
+from mot_lab.data.speech import ESPEAK
 from mot_lab.fairness_record import Check, Fairness, listed, same
 from mot_lab.flops import Workload
 from mot_lab.optim import make_optimizer
@@ -49,7 +58,9 @@ def check_fairness(
     """
     of_arm = {run.arm: run for run in runs if run.seed == runs[0].seed}
     seen = [_look(run) for run in runs]
-    held_out = {arm: held_out_digests(run.data_module()) for arm, run in of_arm.items()}
+    data = {arm: run.data_module() for arm, run in of_arm.items()}
+    _require_every_modality(data[baseline])
+    held_out = {arm: held_out_digests(each) for arm, each in data.items()}
     router_flops = {
         arm: arm_router_flops(run.study_arm, run.config.data.interface(), workload)
         for arm, run in of_arm.items()
@@ -57,6 +68,7 @@ def check_fairness(
     checks = [
         *_batches(seen, baseline),
         *_held_out(held_out, baseline),
+        *_recordings(data, baseline),
         _earlier_runs(seen, held_out),
         *_schedule(of_arm, baseline),
         *_model(of_arm, baseline),
@@ -65,6 +77,16 @@ def check_fairness(
         listed("active parameters", {arm: cost.active_parameters for arm, cost in costs.items()}),
     ]
     return Fairness(tuple(checks), router_flops)
+
+
+def _require_every_modality(data: MultimodalDataModule) -> None:
+    """Raises ValueError where validation lacks a modality: its loss could not be compared."""
+    for modality, count in held_out_counts(data, "val").items():
+        if not count:
+            raise ValueError(
+                f"no {modality} in any of the {data.config.val_rows} rows of validation: give it "
+                f"a larger share of data (prose_share is {data.config.prose_share}), or val_rows"
+            )
 
 
 def _look(run: Run) -> _Seen:
@@ -108,6 +130,24 @@ def _held_out(held_out: Mapping[str, Mapping[str, str]], baseline: str) -> list[
         )
         for split in held_out[baseline]
     ]
+
+
+def _recordings(data: Mapping[str, MultimodalDataModule], baseline: str) -> list[Check]:
+    """Recordings of a manifest that no arm hears, split by split."""
+    speech = data[baseline].config.speech
+    if speech is None or speech.source == ESPEAK:
+        return []
+    counts = {
+        arm: "; ".join(f"{split}: {_counted(each, split)}" for split in ("train", *HELD_OUT))
+        for arm, each in data.items()
+    }
+    return [same("recordings left out", counts, baseline)]
+
+
+def _counted(data: MultimodalDataModule, split: str) -> str:
+    pool = data.prepared.speech_pool(split)
+    assert pool is not None
+    return ", ".join(f"{number} {why}" for why, number in pool.left_out.items())
 
 
 def _earlier_runs(seen: Sequence[_Seen], held_out: Mapping[str, Mapping[str, str]]) -> Check:
@@ -157,9 +197,16 @@ def _schedule_facts(run: Run) -> dict[str, str | float]:
         "largest gradient norm": told["gradient_clip_val"],
         "precision": f"{told['precision']}, {'compiled' if module.config.compile else 'eager'}",
         "averaged weights": f"decay {run.study_arm.training.average_decay}",
+        "steps left out": _left_out(run),
         "validation": f"{steps // every} times, every {every} steps",
         "training losses": f"every {told['log_every_n_steps']} steps",
     }
+
+
+def _left_out(run: Run) -> str:
+    training = run.study_arm.training
+    spikes = f"spikes of {training.spike_sigmas:g} sigmas" if training.spike_sigmas else "no spikes"
+    return f"{training.bad_steps} at what is not finite, {spikes}"
 
 
 def _model(of_arm: Mapping[str, Run], baseline: str) -> list[Check]:

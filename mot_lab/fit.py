@@ -10,7 +10,7 @@ from mot_lab.data.datamodule import MultimodalDataModule
 from mot_lab.module import MultimodalModule
 from mot_lab.runtime.averaging import ExponentialMovingAverage
 from mot_lab.runtime.checkpoint import AtomicCheckpointIO, StepCheckpoint
-from mot_lab.runtime.finite_guard import FiniteGuard
+from mot_lab.runtime.finite_guard import BadSteps, FiniteGuard
 from mot_lab.runtime.progress import StudyProgress
 from mot_lab.runtime.random_state import RandomStateCheckpoint
 
@@ -26,6 +26,12 @@ class FitCLI(LightningCLI):
         parser.add_argument(
             "--average_decay", type=float, default=0.999, help="of averaged weights"
         )
+        parser.add_argument(
+            "--bad_steps", type=BadSteps, default="stop", help="not finite, or spikes"
+        )
+        parser.add_argument(
+            "--spike_sigmas", type=float, default=0.0, help="over the mean; 0: none is a spike"
+        )
         parser.link_arguments(
             "data", "model.data", compute_fn=lambda data: data.interface, apply_on="instantiate"
         )
@@ -36,7 +42,7 @@ class FitCLI(LightningCLI):
             StudyProgress("fit"),
             ExponentialMovingAverage(config["average_decay"]),
             RandomStateCheckpoint(),
-            FiniteGuard("fit"),
+            FiniteGuard("fit", config["bad_steps"], config["spike_sigmas"]),
             StepCheckpoint(config["checkpoint"], config["checkpoint_every"]),
         ]
         kwargs["callbacks"] = [*(config["trainer"].get("callbacks") or []), *extra]

@@ -5,11 +5,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mot_lab.backbones.wiring import Wiring, parse_arm
+from mot_lab.limits import MOST_STEPS, require_between
 from mot_lab.module import ModelConfig
 from mot_lab.parsing import Config, from_dict
 from mot_lab.plain import plain
+from mot_lab.runtime.finite_guard import BadSteps
 from mot_lab.runtime.run_folder import flatten
 
+MOST_NORM = 1e6
+MOST_WORKERS = 256
 OVERRIDE_KEYS = ("arm", "model", "training")
 
 
@@ -22,11 +26,17 @@ class TrainingConfig:
         val_every: steps between two validations.
         log_every: steps between two logged training losses.
         checkpoint_every: steps between two checkpoints.
-        gradient_clip: largest global gradient norm (1: Transfusion).
+        gradient_clip: largest global gradient norm (1: Transfusion); 0 clips nothing.
         average_decay: of the averaged weights that generate; validation uses the raw ones.
         precision: ``auto`` is bf16 with fp32 master weights on a GPU and fp32 on the CPU (bf16 was
             measured 25 times slower there).
         num_workers: processes that pack batches ahead.
+        bad_steps: what is done where a loss or the gradient is not finite, or a spike: ``stop`` the
+            run (by default: an arm that leaves steps out is trained less than the others), or
+            ``skip`` the optimiser's step and count it, which the report then says.
+        spike_sigmas: standard deviations over the mean of the last 128 steps from which total loss
+            or gradient norm are a spike. OLMo-core has 6; 0, no such rule, by default, because
+            no paper that is compared with here says to have one.
     """
 
     steps: int = 1000
@@ -37,11 +47,18 @@ class TrainingConfig:
     average_decay: float = 0.999
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     num_workers: int = 0
+    bad_steps: BadSteps = "stop"
+    spike_sigmas: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "val_every", "log_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        cadence = ("val_every", "log_every", "checkpoint_every")
+        require_between(self, 1, MOST_STEPS, "steps", *cadence)
+        require_between(self, 0, MOST_NORM, "gradient_clip")
+        require_between(self, 0, MOST_WORKERS, "num_workers")
+        if not 0 <= self.average_decay < 1:
+            raise ValueError(f"average_decay {self.average_decay} must be at least 0 and below 1")
+        if self.spike_sigmas < 0:
+            raise ValueError(f"spike_sigmas {self.spike_sigmas} must not be negative; 0 is no rule")
         if self.val_every > self.steps:
             raise ValueError(f"val_every {self.val_every} is more than the {self.steps} steps")
 

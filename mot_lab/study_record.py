@@ -1,6 +1,6 @@
 """What a study leaves in ``study.json``: all that its report says and no run folder holds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,11 +13,15 @@ from mot_lab.data.speech_pool import SpeechPool
 from mot_lab.data.styles import RENDERINGS
 from mot_lab.environment import environment
 from mot_lab.flops import Workload
+from mot_lab.runtime.finite_guard import SKIPPED
+from mot_lab.runtime.metrics_file import read_curve
 from mot_lab.runtime.workers import threads_each
 from mot_lab.step_time import StepTime
 from mot_lab.tokens.image import ImageTokenizer
 from mot_lab.tokens.speech import SpeechTokenizerConfig
 from mot_lab.tokens.vq import VQTokenizer, codebook_usage
+from mot_lab.training import Run
+from mot_lab.utilisation import Peak
 
 SCHEMA = 1
 
@@ -28,8 +32,10 @@ def study_record(
     workload: Workload,
     costs: Mapping[str, ArmCost],
     times: Mapping[str, StepTime],
+    peaks: Mapping[str, Peak],
     evaluators: Mapping[str, Any],
     fairness: Mapping[str, Any],
+    runs: Sequence[Run],
 ) -> dict[str, Any]:
     """The record of a finished study.
 
@@ -37,9 +43,10 @@ def study_record(
         config: of the study.
         data: prepared.
         workload: of a training step.
-        costs, times: by arm.
+        costs, times, peaks: by arm.
         evaluators: what is said of them.
         fairness: `mot_lab.fairness.Fairness.record`.
+        runs: all of the study, trained.
     """
     return {
         "schema": SCHEMA,
@@ -53,6 +60,7 @@ def study_record(
             for name, cost in costs.items()
         },
         "step_times": {name: asdict(each) for name, each in times.items()},
+        "peaks": {name: asdict(each) for name, each in peaks.items()},
         "tokens_per_step": workload.tokens,
         "steps": config.training.steps,
         "warmup_steps": config.model.optimizer.warmup_steps,
@@ -66,8 +74,23 @@ def study_record(
         },
         "paper": config.paper,
         "step_time_ratios": config.step_time_ratios,
-        "notes": [],
+        "notes": skipped_notes(runs),
     }
+
+
+def skipped_notes(runs: Sequence[Run]) -> list[str]:
+    """A sentence on every run that left optimiser steps out (`TrainingConfig.bad_steps`)."""
+    notes = []
+    for run in runs:
+        counts = read_curve(run.folder.metrics_path, SKIPPED)
+        if counts and counts[-1][1]:
+            notes.append(
+                f"{run.name} left out {counts[-1][1]:.0f} of its {run.study_arm.training.steps} "
+                "optimiser steps, in which loss or gradient were not finite or a spike: its "
+                "weights were updated less often than those of a run without such steps, so that "
+                "the arms were not trained quite alike."
+            )
+    return notes
 
 
 def _tokenizers(config: StudyConfig, data: MultimodalDataModule) -> dict[str, Any]:

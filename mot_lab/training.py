@@ -24,6 +24,7 @@ from mot_lab.runtime.step_timer import StepTimer
 from mot_lab.runtime.system_metrics import SystemMetrics
 from mot_lab.runtime.tracking import RunLogger
 from mot_lab.study_arm import StudyArm
+from mot_lab.utilisation import StepWork
 
 CHECKPOINT = "checkpoint.ckpt"
 
@@ -74,15 +75,18 @@ class Run:
 
     def settings(self) -> dict[str, Any]:
         """What determines the run, as plain values; kept beside it as ``config.yaml``, together
-        with the digests of the batches that it saw (`mot_lab.data.digests`).
+        with the digests of the batches that it saw (`mot_lab.data.digests`). Batches are the same
+        for every number of workers, which may be another one when a run goes on.
         """
+        training = plain(self.study_arm.training)
+        del training["num_workers"]
         return {
             "arm": plain(self.study_arm.spec),
             "seed": self.seed,
             "setting": self.config.setting,
             "data": plain(self.config.data),
             "model": plain(self.study_arm.model),
-            "training": plain(self.study_arm.training),
+            "training": training,
         }
 
     def module(self) -> MultimodalModule:
@@ -115,13 +119,19 @@ def runs_of(config: StudyConfig, study_folder: Path) -> list[Run]:
     ]
 
 
-def train(run: Run, tracking_uri: str | None) -> None:
+def train(run: Run, tracking_uri: str | None, work: StepWork | None = None) -> None:
     """Train a run to its last step; a run that was interrupted goes on from its checkpoint.
 
     Its progress is in the run's ``metrics.jsonl``.
 
+    Args:
+        run: to train.
+        tracking_uri: of MLflow; None logs to the run's folder only.
+        work: of a step, for the utilisation that is logged; None leaves that out.
+
     Raises:
         ValueError: the folder holds this run under other settings, or of other data.
+        BadStepError: a loss or the gradient was not finite, or a spike.
         Stopped: the process was asked to end; the checkpoint is of the step just done.
     """
     stop_if_asked()  # a worker that was told to end may still be handed its next run
@@ -138,11 +148,11 @@ def train(run: Run, tracking_uri: str | None) -> None:
         tracking_uri=tracking_uri,
     )
     callbacks: list[Callback] = [
-        StepTimer(),
+        StepTimer(work=work),
         SystemMetrics(),
         ExponentialMovingAverage(config.average_decay),
         RandomStateCheckpoint(),
-        FiniteGuard(f"{run.arm} seed {run.seed}"),
+        FiniteGuard(f"{run.arm} seed {run.seed}", config.bad_steps, config.spike_sigmas),
         StepCheckpoint(run.checkpoint, config.checkpoint_every),
     ]
     trainer = L.Trainer(

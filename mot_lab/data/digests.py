@@ -1,6 +1,7 @@
 """What tells the data of one run from another's: hashes of batches as the run would draw them."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from torch.utils.data import DataLoader
@@ -30,6 +31,14 @@ def held_out_digests(data: MultimodalDataModule) -> dict[str, str]:
         split: digest(batch.sha256() for batch in _batches(data.held_out_loader(split)))
         for split in HELD_OUT
     }
+
+
+def held_out_counts(data: MultimodalDataModule, split: str) -> Counter[str]:
+    """Tokens by modality of a held-out split's evaluation batches."""
+    counts = Counter(dict.fromkeys(data.interface.modalities, 0))
+    for batch in _batches(data.held_out_loader(split)):
+        counts.update(batch.counts)
+    return counts
 
 
 def sampled(steps: int) -> list[int]:

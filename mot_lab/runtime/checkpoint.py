@@ -94,7 +94,7 @@ class StepCheckpoint(Checkpoint):
             raise ValueError(f"every_n_steps must be at least 1, not {every_n_steps}")
         self.path = Path(path)
         self.every_n_steps = every_n_steps
-        self._saved_step = 0
+        self.saved_step = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.max_steps < 1:
@@ -107,7 +107,7 @@ class StepCheckpoint(Checkpoint):
             )
         # the StepSampler does what Lightning asks of the loader here
         warnings.filterwarnings("ignore", message=".*your dataloader is not resumable")
-        self._saved_step = trainer.global_step
+        self.saved_step = trainer.global_step
         for logger in trainer.loggers:
             if hasattr(logger, "rewind"):
                 logger.rewind(trainer.global_step)
@@ -133,14 +133,21 @@ class StepCheckpoint(Checkpoint):
 
     def save(self, trainer: Trainer) -> None:
         """Write the checkpoint of the step just finished, unless it is written already."""
-        if trainer.global_step > self._saved_step:
+        if trainer.global_step > self.saved_step:
             trainer.save_checkpoint(self.path)
-            self._saved_step = trainer.global_step
+            self.saved_step = trainer.global_step
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        steps, each = trainer.global_step, trainer.accumulate_grad_batches
+        if batches != steps * each:
+            raise ValueError(
+                f"a checkpoint after {batches} batches, in the middle of step {steps + 1} (batches "
+                f"of a step: {each}), could not be gone on from exactly: StepCheckpoint saves "
+                "between two steps"
+            )
         _at_boundary(checkpoint["loops"]["fit_loop"], batches, checkpoint["global_step"])
 
 

@@ -28,6 +28,7 @@ from mot_lab.data.scenes import SPLITS
 from mot_lab.parsing import from_dict
 from mot_lab.runtime.metrics_file import read_lines
 from mot_lab.runtime.signals import ends_on_signals, steps
+from mot_lab.runtime.step_timer import LOGGED
 from mot_lab.training import Run, runs_of, train
 
 SETTINGS: dict[str, Any] = {
@@ -42,7 +43,7 @@ SETTINGS: dict[str, Any] = {
     "training": {"steps": 150, "val_every": 15, "log_every": 5, "checkpoint_every": 20},
     "evaluation": {"images": 4, "sample_steps": 2, "shown": 1, "extractors": []},
 }
-TIMINGS = ("time", "train/tokens_per_second", "train/seconds_per_step", "system/")
+TIMINGS = ("time", "system/", *LOGGED)
 
 _children = multiprocessing.get_context("forkserver")
 _children.set_forkserver_preload(["reliability.processes"])
