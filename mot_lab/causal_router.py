@@ -17,7 +17,10 @@ from torch import nn
 
 from mot_lab.backbones.auxiliary_router import AuxiliaryRouter
 from mot_lab.backbones.transformer import Transformer
+from mot_lab.limits import MOST_SEED, MOST_STEPS, require_between, require_positive
+from mot_lab.optim import MOST_LR
 from mot_lab.runtime.files import atomic_file
+from mot_lab.runtime.plain_files import parse_json
 
 FORMAT = "mot-lab causal router 1"
 
@@ -44,14 +47,15 @@ class RouterConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"router steps {self.steps} must be at least 1")
-        if not 0 <= self.final_lr <= self.lr or self.lr <= 0:
+        require_between(self, 1, MOST_STEPS, "steps")
+        require_positive(self, MOST_LR, "lr")
+        if not 0 <= self.final_lr <= self.lr:
             raise ValueError(
-                f"a router needs 0 <= final_lr <= lr, got final_lr {self.final_lr}, lr {self.lr}"
+                f"final_lr {self.final_lr} must be at least 0 and at most lr {self.lr}"
             )
         if not 0 < self.threshold < 1:
-            raise ValueError(f"router threshold {self.threshold} must lie between 0 and 1")
+            raise ValueError(f"threshold {self.threshold} must lie between 0 and 1")
+        require_between(self, 0, MOST_SEED, "seed")
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,7 @@ def load_router(path: Path) -> CausalRouter:
     for key, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise ValueError(f"{path} holds a weight {key} that is not finite")
-    about = json.loads(metadata["about"])
+    about = parse_json(metadata.get("about", ""), f"{path}: about")
     config = RouterConfig(**about["config"])
     names = sorted({key.rpartition("/")[0] for key in tensors})
     routers = {

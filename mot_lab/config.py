@@ -7,20 +7,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from mot_lab.backbones.partitions import expand_arms
 from mot_lab.causal_router import RouterConfig
 from mot_lab.data.prepare import DataConfig
 from mot_lab.extractor_names import parse_extractor
+from mot_lab.heads.diffusion import TRAIN_STEPS
+from mot_lab.limits import MOST_SEED, MOST_THINGS, require_between
 from mot_lab.module import ModelConfig
 from mot_lab.paper_figures import check_paper_figures
-from mot_lab.parsing import from_dict, one_line
+from mot_lab.parsing import from_dict
+from mot_lab.runtime.plain_files import parse_yaml, read_yaml
 from mot_lab.step_time_ratios import check_step_time_ratios
 from mot_lab.study_arm import StudyArm, TrainingConfig, settle_arm
 
 Setting = Literal["transfusion", "chameleon", "chameleon_speech"]
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+MOST_PARALLEL = 256
 
 
 @dataclass
@@ -44,9 +46,9 @@ class EvaluationConfig:
     extractors: list[str] = field(default_factory=lambda: ["scene_clip"])
 
     def __post_init__(self) -> None:
-        for name, least in (("images", 2), ("sample_steps", 1), ("shown", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} {getattr(self, name)} must be at least {least}")
+        require_between(self, 2, MOST_THINGS, "images")
+        require_between(self, 1, TRAIN_STEPS, "sample_steps")
+        require_between(self, 0, MOST_THINGS, "shown")
         if self.shown > self.images:
             raise ValueError(f"shown {self.shown} is more than the {self.images} images")
         for extractor in self.extractors:
@@ -95,18 +97,21 @@ class StudyConfig:
         names = [arm.name for arm in self.parsed_arms]
         for name in (self.name, *names):
             if not NAME.fullmatch(name):
-                raise ValueError(f"name {name!r} may hold letters, digits, '.', '_' and '-' only")
-        if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
+                raise ValueError(
+                    f"name {name!r} must be letters, digits, '.', '_' and '-', at most 100"
+                )
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise ValueError(
                 f"seeds {self.seeds} must be different whole numbers from 0, at least one"
             )
-        if self.parallel_runs < 1:
-            raise ValueError(f"parallel_runs {self.parallel_runs} must be at least 1")
+        require_between(self, 0, MOST_SEED, "seeds")
+        require_between(self, 1, MOST_PARALLEL, "parallel_runs")
         if len(set(names)) != len(names):
             raise ValueError(f"arms {names} repeat a name; name one by {{name: partition}}")
         if self.baseline not in names:
             raise ValueError(f"baseline {self.baseline!r} is none of the arms {names}")
         self._require_setting()
+        self._require_codec()
         check_paper_figures(self.paper, self.baseline)
         check_step_time_ratios(self.step_time_ratios, names, self.baseline)
         if self.data.eval_scenes < self.evaluation.images:
@@ -134,6 +139,17 @@ class StudyConfig:
                 f"setting {self.setting} {'has' if not speech else 'has no'} speech: "
                 f"{'give data.speech' if not speech else 'say chameleon_speech'}"
             )
+
+    def _require_codec(self) -> None:
+        """The U-Net of an arm halves the sides of a patch."""
+        if (latents := self.data.interface().latents) is None:
+            return
+        for arm in self.parsed_arms:
+            if arm.model.diffusion.codec == "unet" and latents.patch & (latents.patch - 1):
+                raise ValueError(
+                    f"data.patch {latents.patch} must be a power of two: the U-Net codec of arm "
+                    f"{arm.name} halves its side"
+                )
 
     @cached_property
     def parsed_arms(self) -> list[StudyArm]:
@@ -166,10 +182,7 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """
     if not path.is_file():
         raise ValueError(f"no configuration {path}")
-    try:
-        values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML: {one_line(error)}") from None
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise ValueError(f"{path} holds {type(values).__name__}, not a mapping of settings")
     for override in overrides:
@@ -186,4 +199,4 @@ def _override(values: dict[str, Any], override: str) -> None:
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):
             raise ValueError(f"override {override!r}: {parent} holds no settings")
-    values[last] = yaml.safe_load(text)
+    values[last] = parse_yaml(text, f"override {key}")

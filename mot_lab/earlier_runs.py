@@ -1,10 +1,10 @@
 """What a study finds in its folder from the last time: it is extended, never mixed with other."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mot_lab.runtime.plain_files import read_json
 from mot_lab.training import Run
 
 
@@ -20,7 +20,7 @@ def require_same_evaluators(folder: Path, evaluators: Mapping[str, Any]) -> None
     path = folder / "study.json"
     if not path.exists():
         return
-    kept = json.loads(path.read_text())["evaluators"]
+    kept = read_json(path)["evaluators"]
     if changed := [key for key in evaluators if kept.get(key) != evaluators[key]]:
         key = changed[0]
         raise ValueError(

@@ -16,7 +16,8 @@ from mot_lab.backbones.wiring import parse_arm
 from mot_lab.batch import MultimodalBatch
 from mot_lab.data.interface import DataInterface
 from mot_lab.expert_load import last_taken
-from mot_lab.heads.diffusion import DiffusionConfig
+from mot_lab.heads.diffusion import MOST_WEIGHT, DiffusionConfig
+from mot_lab.limits import require_between
 from mot_lab.losses import Losses, multimodal_losses
 from mot_lab.model import MultimodalModel
 from mot_lab.optim import OptimizerConfig, make_optimizer
@@ -39,6 +40,9 @@ class ModelConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     z_loss: float = 0.0
     compile: bool = False
+
+    def __post_init__(self) -> None:
+        require_between(self, 0, MOST_WEIGHT, "z_loss")
 
 
 class MultimodalModule(L.LightningModule):

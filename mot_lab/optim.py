@@ -8,6 +8,11 @@ from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+from mot_lab.limits import MOST_STEPS, require_between, require_positive
+
+MOST_LR = 10.0  # AdamW moves a weight by about this much a step
+MOST_DECAY = 100.0
+
 
 @dataclass
 class OptimizerConfig:
@@ -34,12 +39,16 @@ class OptimizerConfig:
     weight_decay: float = 0.1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.final_lr <= self.lr or self.lr <= 0:
+        require_positive(self, MOST_LR, "lr")
+        if not 0 <= self.final_lr <= self.lr:
             raise ValueError(
-                f"need 0 <= final_lr <= lr, got final_lr {self.final_lr}, lr {self.lr}"
+                f"final_lr {self.final_lr} must be at least 0 and at most lr {self.lr}"
             )
-        if self.warmup_steps < 0:
-            raise ValueError(f"warmup_steps {self.warmup_steps} must not be negative")
+        require_between(self, 0, MOST_STEPS, "warmup_steps")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas {self.betas} must each be at least 0 and below 1")
+        require_positive(self, 1, "eps")
+        require_between(self, 0, MOST_DECAY, "weight_decay")
 
 
 def learning_rate(config: OptimizerConfig, step: int, total_steps: int) -> float:

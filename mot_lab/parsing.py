@@ -1,14 +1,15 @@
 """Typed configurations from plain values, every key and type checked."""
 
-import re
+import types
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
-from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser
 
 Config = TypeVar("Config")
+LONGEST_SHOWN = 200  # characters of a value that a message repeats
 
 
 def from_dict(kind: type[Config], values: Mapping[str, Any], where: str = "") -> Config:
@@ -22,12 +23,13 @@ def from_dict(kind: type[Config], values: Mapping[str, Any], where: str = "") ->
     Raises:
         ValueError: one line that names the key, the value and what is allowed.
     """
-    _check_keys(kind, values, where)
-    parser = _parser(kind)
+    _require_keys(kind, values, where)
+    hints = get_type_hints(kind)
+    settled = {key: _value(hints[key], value, _below(where, key)) for key, value in values.items()}
     try:
-        return parser.instantiate(parser.parse_object({"config": values})).config
-    except (ArgumentError, TypeError) as error:
-        raise ValueError(_as_written(error, where)) from None
+        return kind(**settled)
+    except ValueError as error:
+        raise ValueError(_placed(error, kind, where)) from None
 
 
 def one_line(error: Exception) -> str:
@@ -35,45 +37,92 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _check_keys(kind: type[Any], values: object, path: str) -> None:
-    """Refuse what jsonargparse lets pass or names otherwise than it was written: unknown keys
-    that hold nothing, and values where settings belong.
-    """
+def _require_keys(kind: type[Any], values: object, where: str) -> None:
     if not isinstance(values, Mapping):
-        raise ValueError(f"{path or kind.__name__}: {values!r} must be a mapping of settings")
+        raise ValueError(f"{where or kind.__name__}: {shown(values)} must be a mapping of settings")
     known = [each.name for each in fields(kind)]
-    types = get_type_hints(kind)
     for key, value in values.items():
-        name = f"{path}.{key}" if path else str(key)
         if key not in known:
-            raise ValueError(f"unknown key {name}: {value!r}; there are {', '.join(known)}")
-        _check_inside(types[key], value, name)
+            raise ValueError(
+                f"unknown key {_below(where, key)}: {shown(value)}; there are {', '.join(known)}"
+            )
+    for each in fields(kind):
+        if each.default is MISSING and each.default_factory is MISSING and each.name not in values:
+            raise ValueError(f"a key is required: {_below(where, each.name)}")
 
 
-def _check_inside(kind: Any, value: object, name: str) -> None:
-    """The keys of a setting that is itself made of settings: a dataclass, one or none, or one by
-    name.
-    """
-    if is_dataclass(kind) and isinstance(kind, type):
-        _check_keys(kind, value, name)
-    elif get_origin(kind) is dict and isinstance(value, Mapping):
-        for key, each in value.items():
-            _check_inside(get_args(kind)[1], each, f"{name}.{key}")
-    elif get_origin(kind) is UnionType and value is not None:
-        for part in get_args(kind):
-            _check_inside(part, value, name)
+def _value(hint: Any, value: object, name: str) -> Any:
+    """A value as its type: settings one by one, whatever else as jsonargparse reads it."""
+    if is_dataclass(hint) and isinstance(hint, type):
+        return from_dict(hint, value, name)  # type: ignore[arg-type]  # it says so itself
+    if get_origin(hint) is dict and isinstance(value, Mapping):
+        return _by_name(get_args(hint)[1], value, name)
+    if get_origin(hint) in (types.UnionType, Union) and value is not None:
+        for part in get_args(hint):
+            if is_dataclass(part) and isinstance(part, type):
+                return from_dict(part, value, name)  # type: ignore[arg-type]
+    if value is None and type(None) not in get_args(hint):
+        raise ValueError(f"{name}: None must be {_readable(hint)}")
+    try:
+        parsed = _parser(hint).parse_object({"value": value}).value
+    except (ArgumentError, ArithmeticError, TypeError, ValueError):
+        parsed = None
+    if parsed is None and value is not None:
+        raise ValueError(f"{name}: {shown(value)} must be {_readable(hint)}")
+    return parsed
 
 
-def _as_written(error: Exception, where: str) -> str:
-    """jsonargparse's message, with the key as the user wrote it."""
-    above = f"{where}." if where else ""
-    text = re.sub(r'Parser key "config\.([^"]*)"', rf"{above}\1", one_line(error))
-    text = re.sub(r"<class '(\w+)'>", r"\1", text).replace("typing.", "")
-    text = re.sub(r"Expected an? ", "expected ", text)
-    return text.replace(" config.", f" {above}")
+def _by_name(hint: Any, values: Mapping[Any, Any], name: str) -> dict[str, Any]:
+    for key in values:
+        if not isinstance(key, str):
+            raise ValueError(f"{name}: the key {shown(key)} must be a name; put it in quotes")
+    return {key: _value(hint, value, _below(name, key)) for key, value in values.items()}
 
 
-def _parser(kind: type[Any]) -> ArgumentParser:
+@cache
+def _parser(hint: Any) -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--config", type=kind)
+    parser.add_argument("--value", type=hint)
     return parser
+
+
+def _below(where: str, key: object) -> str:
+    return f"{where}.{key}" if where else str(key)
+
+
+def _placed(error: ValueError, kind: type[Any], where: str) -> str:
+    """What a configuration says of itself, with the key that it stands under."""
+    text = one_line(error)
+    if not where:
+        return text
+    first = text.split(" ", 1)[0].rstrip(":")
+    return f"{where}.{text}" if first in get_type_hints(kind) else f"{where}: {text}"
+
+
+def _readable(hint: Any) -> str:
+    """A type in words.
+
+    Example:
+        >>> _readable(tuple[float, float]), _readable(list[int] | None)
+        ('2 of float', 'a list of int or none')
+    """
+    origin, inside = get_origin(hint), get_args(hint)
+    if hint is type(None):
+        return "none"
+    if origin is Literal:
+        return f"one of {', '.join(map(str, inside))}"
+    if origin in (types.UnionType, Union):
+        return " or ".join(map(_readable, inside))
+    if origin is tuple:
+        return f"{len(inside)} of {_readable(inside[0])}"
+    if origin is list:
+        return "a list" if inside[0] is Any else f"a list of {_readable(inside[0])}"
+    if origin is dict:
+        return f"a mapping of names to {_readable(inside[1])}"
+    return str(getattr(hint, "__name__", hint))
+
+
+def shown(value: object) -> str:
+    """A value for a message, cut where it is long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]} .."

@@ -7,7 +7,6 @@
 Ids are numbers or text, and 7 equals "7".
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,8 +14,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from evaluation.files.pictures import ENDINGS
+from mot_lab.runtime.plain_files import read_json as read_plain_json
 
 NAMED = 5  # things named in an error
+LONGEST = 10_000  # characters of a caption; COCO's longest has 250
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,7 @@ def read_json(path: Path) -> Any:
         refuse_repeats(path, [key for key, _ in pairs], "values of the key")
         return dict(pairs)
 
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not in UTF-8: {error}") from error
+    return read_plain_json(path, unique)
 
 
 def read_records(path: Path, entries: Any, where: str, *keys: str) -> list[tuple[str, str]]:
@@ -98,6 +92,7 @@ def read_records(path: Path, entries: Any, where: str, *keys: str) -> list[tuple
         image, text = (entry[key] for key in keys)
         if not isinstance(text, str):
             raise ValueError(f"{here}: {keys[1]!r} must be text, not {text!r:.80}")
+        _require_length(text, here)
         found.append((_id(image, here), text))
     return found
 
@@ -135,6 +130,8 @@ def _mapping(path: Path, content: dict[str, Any]) -> list[tuple[str, str]]:
             raise ValueError(
                 f"{path}: {name!r} must be a caption or a list of them, not {value!r:.80}: {_KINDS}"
             )
+        for caption in captions:
+            _require_length(caption, f"{path}: {name!r:.80}")
         found += [(name, caption) for caption in captions]
     if not found:
         raise ValueError(f"{path} holds no captions: {_KINDS}")
@@ -165,6 +162,11 @@ def _require_images(path: Path, given: Iterable[tuple[str, str]], images: Any) -
             f'{path}: annotations are of {len(unlisted)} images that "images" does not list: '
             f"{first_of(unlisted)}"
         )
+
+
+def _require_length(text: str, where: str) -> None:
+    if len(text) > LONGEST:
+        raise ValueError(f"{where}: {len(text):,} characters are no caption: at most {LONGEST:,}")
 
 
 def _id(image: Any, where: str) -> str:

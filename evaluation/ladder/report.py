@@ -1,6 +1,5 @@
 """The report of a ladder: slopes over its rungs, every rung, and links to the rungs' reports."""
 
-import json
 import os
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from evaluation.report.blocks import Alert, Block, Links, Picture, Points, Secti
 from evaluation.report.build import write_files
 from evaluation.wording import LEAK_NOTE, Cell, Numbers, marked, show
 from mot_lab.ladder_record import RECORD, SCHEMA
+from mot_lab.runtime.plain_files import read_json
 
 SLOPES = Picture(
     "ladder_slopes",
@@ -210,7 +210,7 @@ def _key(numbers: Numbers) -> str:
 def _read(path: Path, otherwise: str) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"there is no {path}: {otherwise}")
-    content: dict[str, Any] = json.loads(path.read_text())
+    content: dict[str, Any] = read_json(path)
     return content
 
 

@@ -119,7 +119,7 @@ def _json_objects(path: Path, text: str) -> tuple[list[tuple[str, dict[str, Any]
     for number, line in numbered:
         try:
             content = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             if number == numbered[-1][0] and len(found) and not text.endswith("\n"):
                 return found, [f"line {number}, the last, is torn and left out: being written?"]
             raise ValueError(

@@ -9,6 +9,7 @@ Tensor legend: N pairs, H W size of a picture, C = 3, F features.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import open_clip
@@ -64,7 +65,11 @@ def load_open_clip(model: str, pretrained: str | None, device: str = "cpu") -> C
         network, _, preprocess = open_clip.create_model_and_transforms(
             model, pretrained=pretrained, device=device
         )
-    except (RuntimeError, OSError) as error:
+    except UnpicklingError as error:
+        raise ValueError(
+            f"the weights {pretrained!r} of {model} are a pickle that holds more than plain tensors"
+        ) from error
+    except (RuntimeError, OSError, ValueError, AttributeError) as error:
         raise ValueError(
             f"open_clip could not load {model} with weights {pretrained!r} ({error}): give a tag "
             "that it lists and can fetch, or the path of a checkpoint of this model"

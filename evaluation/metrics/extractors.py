@@ -6,6 +6,7 @@ Tensor legend: N pictures, H W their size, C = 3, F features.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from urllib.error import URLError
 
 import numpy as np
@@ -60,24 +61,35 @@ def inception(weights: str | Path | None = None, device: str = "cpu") -> Feature
             f"no Inception-v3 weights at {weights}: fetch them from {URL_INCEPTION_V3}"
         )
     try:
+        path = _inception_weights() if weights is None else Path(weights)
+        # torch-fidelity unpickles whatever is there: only what is plain weights may reach it.
+        torch.load(path, map_location="meta", weights_only=True)
         network = FeatureExtractorInceptionV3(
-            "inception-v3-compat",
-            ["2048"],
-            feature_extractor_weights_path=None if weights is None else str(weights),
+            "inception-v3-compat", ["2048"], feature_extractor_weights_path=str(path)
         ).to(device)
     except (URLError, ConnectionError, TimeoutError) as error:
         raise ValueError(
             f"the Inception-v3 weights are not at hand and could not be fetched ({error}): "
             f"download {URL_INCEPTION_V3} elsewhere and give its path as weights"
         ) from error
-    except RuntimeError as error:
-        raise ValueError(f"{weights} does not hold Inception-v3 weights: {error}") from error
+    except (RuntimeError, UnpicklingError, EOFError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} does not hold Inception-v3 weights: {reason}") from error
 
     @torch.inference_mode()
     def encode(images_NHWC: np.ndarray) -> Tensor:
         return network(to_NCHW(images_NHWC).to(device))[0]
 
     return FeatureExtractor("Inception-v3 (torch-fidelity, 2048 features)", "FID", encode)
+
+
+def _inception_weights() -> Path:
+    """torch-fidelity's file in torch's hub cache, fetched where it is missing, by its hash."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(URL_INCEPTION_V3).name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), path.stem.split("-")[-1])
+    return path
 
 
 def clip_features(clip: ClipModel) -> FeatureExtractor:

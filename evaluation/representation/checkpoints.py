@@ -1,10 +1,10 @@
 """From paths as a user names them to checkpoints with the names that figures give them."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mot_lab.runtime.plain_files import read_json
 from mot_lab.runtime.run_folder import RunFolder
 from mot_lab.training import CHECKPOINT
 
@@ -38,7 +38,7 @@ def _behind(path: Path) -> list[Source]:
     if RunFolder(path).record_path.exists():
         return [_source(path / CHECKPOINT)]
     if (path / "study.json").exists():
-        study = json.loads((path / "study.json").read_text())
+        study = read_json(path / "study.json")
         seed = study["seeds"][0]
         return [_source(path / f"{arm}-seed{seed}" / CHECKPOINT) for arm in study["arms"]]
     raise ValueError(

@@ -8,6 +8,7 @@ from typing import Any
 
 from evaluation.representation.separation import MEASURES, Score
 from mot_lab.runtime.files import atomic_file
+from mot_lab.runtime.plain_files import read_json
 
 SCHEMA = 1  # raised when a field changes its meaning or goes
 FILE = "representation.json"
@@ -109,7 +110,7 @@ def read_representation(folder: Path) -> Representation:
     path = folder / FILE
     if not path.exists():
         raise ValueError(f"{folder} holds no {FILE}: run `mot-lab represent` first")
-    content = json.loads(path.read_text())
+    content = read_json(path)
     if content["schema"] != SCHEMA:
         raise ValueError(f"{path} has schema {content['schema']}; this version reads {SCHEMA}")
     arms = tuple(

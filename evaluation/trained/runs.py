@@ -5,7 +5,6 @@ configuration only, so every arm and seed answers the same prompts from the same
 experts draw and write under causal routing; their losses are given under training routing too.
 """
 
-import json
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -32,6 +31,7 @@ from mot_lab.data.prepare import PreparedData
 from mot_lab.expert_load import ExpertTally
 from mot_lab.generation.generate import why_not
 from mot_lab.runtime.files import write_json
+from mot_lab.runtime.plain_files import read_json
 from mot_lab.trained import Trained, load_trained
 from mot_lab.training import Run
 
@@ -55,7 +55,7 @@ def evaluate_run(run: Run) -> None:
 def _is_scored(target: Path, router: Path) -> bool:
     if not target.exists():
         return False
-    scored = json.loads(target.read_text())
+    scored = read_json(target)
     if "causality" not in scored:  # of an earlier version
         return False
     return not router.exists() or scored["routing"]["router"] == router_record(load_router(router))

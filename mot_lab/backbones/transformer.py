@@ -23,11 +23,17 @@ from mot_lab.backbones.feed_forward import FeedForward, swiglu_hidden
 from mot_lab.backbones.grouping import TokenGroups
 from mot_lab.backbones.towers import Towers
 from mot_lab.backbones.wiring import Wiring
+from mot_lab.limits import require_between, require_positive
 
 if TYPE_CHECKING:
     from mot_lab.backbones.cache import LayerCache
 
 Routing = Literal["training", "causal"]
+
+# Upper bounds far above the paper's 7B (width 4,096, 32 layers).
+MOST_WIDTH = 65_536
+MOST_LAYERS = 512
+MOST_ROPE_BASE = 1e12
 
 NO_CAUSAL_ROUTING = (
     "not available: expert-choice routing looks at later tokens and at other rows, and no causal "
@@ -65,11 +71,10 @@ class TransformerConfig:
     gate: Literal["sigmoid", "softmax"] = "sigmoid"
 
     def __post_init__(self) -> None:
-        if min(self.width, self.layers, self.heads, self.feed_forward_multiple) < 1:
-            raise ValueError(
-                f"width {self.width}, layers {self.layers}, heads {self.heads} and "
-                f"feed_forward_multiple {self.feed_forward_multiple} must be at least 1"
-            )
+        require_between(self, 1, MOST_WIDTH, "width", "heads", "feed_forward_multiple")
+        require_between(self, 1, MOST_LAYERS, "layers")
+        require_positive(self, 1, "norm_eps", "qk_norm_eps")
+        require_between(self, 1, MOST_ROPE_BASE, "rope_base")
         if self.width % (2 * self.heads):
             raise ValueError(
                 f"width {self.width} must be a multiple of 2 * heads = {2 * self.heads}"

@@ -14,6 +14,7 @@ from itertools import pairwise, permutations
 Tower = tuple[str, ...]
 Partition = tuple[Tower, ...]
 
+MOST_EXPERTS = 1024
 WEIGHT_KINDS = ("attention", "output", "feed_forward", "norms")
 
 
@@ -61,8 +62,13 @@ class Wiring:
         for tower, count in self.experts.items():
             if tower not in names:
                 raise ValueError(f"experts: {tower!r} is no feed-forward tower; there are {names}")
-            if count < 1:
-                raise ValueError(f"experts: tower {tower!r} has {count} experts, needs at least 1")
+            if isinstance(count, bool) or not isinstance(count, int):
+                raise ValueError(f"experts: tower {tower!r} has {count!r}, needs a whole number")
+            if not 1 <= count <= MOST_EXPERTS:
+                raise ValueError(
+                    f"experts: tower {tower!r} has {count} experts, needs at least 1 and at most "
+                    f"{MOST_EXPERTS}"
+                )
         _ = self.cells  # fails here, not in the middle of a run
 
     @property
@@ -226,7 +232,7 @@ def parse_arm(spec: object, modalities: Sequence[str]) -> Arm:
                 for kind in WEIGHT_KINDS
                 if kind in value or kind != "output"  # which is that of the attention
             }
-            wiring = Wiring(names, **kinds, experts=dict(value.get("experts", {})))
+            wiring = Wiring(names, **kinds, experts=_experts(value.get("experts", {})))
         else:
             wiring = _uniform(names, _partition(value), {})
         return Arm(str(name), f"{value}", wiring)
@@ -248,6 +254,12 @@ def _named(name: str, names: tuple[str, ...]) -> Arm:
         description = f"{experts} expert-choice experts in tower {tower}"
         return Arm(name, description, _uniform(names, towers, {tower: experts}))
     raise ValueError(f"unknown arm {name!r}; known for {list(names)}: {', '.join(arms)}")
+
+
+def _experts(value: object) -> dict[str, int]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"experts: {value!r} must be a mapping of towers to numbers of experts")
+    return dict(value)
 
 
 def _partition(value: object) -> Partition:

@@ -14,7 +14,7 @@ from mot_lab.data.interface import Codes, DataInterface, Latents
 from mot_lab.data.packing import Layout
 from mot_lab.data.pool import ScenePool, Scenes, encode_pictures, prepare_pool
 from mot_lab.data.prose import ProseSource
-from mot_lab.data.scenes import ScenesConfig, SceneSource
+from mot_lab.data.scenes import MOST_PIXELS, ScenesConfig, SceneSource
 from mot_lab.data.speech import (
     SpeechConfig,
     prepare_speech_pool,
@@ -22,12 +22,15 @@ from mot_lab.data.speech import (
 from mot_lab.data.speech_pool import SpeechPool
 from mot_lab.data.styles import StyleConfig
 from mot_lab.data.tokenizers import load_images, load_speech, load_style, load_texts
+from mot_lab.limits import MOST_PLACES, MOST_SEED, MOST_THINGS, require_between, require_share
 from mot_lab.runtime.cache import cached, content_key
 from mot_lab.tokens.image import ImageTokenizer, ImageTokenizerConfig
 from mot_lab.tokens.speech import SpeechTokenizer
-from mot_lab.tokens.text import TextTokenizer, TextTokenizerConfig
+from mot_lab.tokens.text import TextTokenizer, TextTokenizerConfig, least_vocabulary
 from mot_lab.tokens.vq import VQTokenizer
 
+FRAME = 4  # begin and end tokens of a block and of its document
+MOST_STYLES = 3  # an arm may be any partition of the modalities
 ProseSplit = Literal["train", "val", "test"]
 # Scenes of unseen emojis go with the test prose: there is no other kind of prose.
 PROSE_OF: dict[str, ProseSplit] = {
@@ -78,12 +81,11 @@ class DataConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("prose_share", "caption_first", "caption_dropout"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} {getattr(self, name)} must be between 0 and 1")
-        for name in ("patch", "train_scenes", "eval_scenes", "row_length", "rows", "val_rows"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        require_share(self, "prose_share", "caption_first", "caption_dropout")
+        require_between(self, 1, MOST_PIXELS, "patch")
+        require_between(self, 1, MOST_THINGS, "train_scenes", "eval_scenes")
+        require_between(self, 1, MOST_PLACES, "row_length", "rows", "val_rows")
+        require_between(self, 0, MOST_SEED, "seed")
         if self.val_rows % self.rows:
             raise ValueError(f"val_rows {self.val_rows} must be a multiple of rows {self.rows}")
         for name in self.styles:
@@ -92,6 +94,39 @@ class DataConfig:
                     f"styles: a modality cannot be called {name!r}; give small letters and digits, "
                     f"other than text, image and speech"
                 )
+        if len(self.styles) > MOST_STYLES:
+            raise ValueError(f"styles {list(self.styles)} must be at most {MOST_STYLES}")
+        self._require_shares()
+        self._require_room()
+
+    def _require_shares(self) -> None:
+        """The shares of the drawn documents leave none over."""
+        shares = {f"styles.{name}.share": style.share for name, style in self.styles.items()}
+        if self.speech is not None:
+            shares["speech.share"] = self.speech.share
+        shares["prose_share"] = self.prose_share
+        if sum(shares.values()) > 1 + 1e-9:
+            said = ", ".join(f"{name} {share}" for name, share in shares.items())
+            raise ValueError(f"{said}: together they must be at most 1")
+
+    def _require_room(self) -> None:
+        """What is known of documents and vocabulary before there are any; how long captions are
+        is seen when they are prepared.
+        """
+        interface = self.interface()
+        for name, each in interface.others.items():
+            places = (each.length or 1) + FRAME
+            if places + 1 > self.row_length:
+                raise ValueError(
+                    f"row_length {self.row_length} must be at least {places + 1}: a block of "
+                    f"{name} takes {places} tokens, and something stands beside it"
+                )
+        least = least_vocabulary(list(interface.others))
+        if self.text.path is None and self.text.vocab_size < least:
+            raise ValueError(
+                f"text.vocab_size {self.text.vocab_size} must be at least {least}: 256 bytes and "
+                f"{least - 256} special tokens"
+            )
 
     def interface(self) -> DataInterface:
         """What a model must know, without preparing anything."""
@@ -140,15 +175,15 @@ class PreparedData:
         config = self.config
         pool, speech = self.pool(split), self.speech_pool(split)
         picture = self.layout.blocks["image"].length or 0
-        self._require_room("a picture with its caption", picture + pool.longest_caption)
+        self._require_places("a picture with its caption", picture + pool.longest_caption)
         for name in self.styles:
             both = picture + (self.layout.blocks[name].length or 0)
-            self._require_room(f"a picture with the same in style {name}", both + 2)
+            self._require_places(f"a picture with the same in style {name}", both + 2)
         if speech is not None:
-            self._require_room("a recording with its transcript", speech.longest + 2)
+            self._require_places("a recording with its transcript", speech.longest + 2)
             if config.speech and "image_speech" in config.speech.directions:
                 both = picture + speech.longest_units
-                self._require_room("a recording with its picture", both + 2)
+                self._require_places("a recording with its picture", both + 2)
         mixture = Mixture(
             config.prose_share,
             config.caption_first,
@@ -159,13 +194,14 @@ class PreparedData:
         )
         return DocumentStream(pool, _prose(self, PROSE_OF[split]), mixture, speech)
 
-    def _require_room(self, what: str, places: int) -> None:
+    def _require_places(self, what: str, places: int) -> None:
         """Refuse documents of ``places`` beside the begin and end tokens of one block and of the
         document.
         """
-        if places + 4 > self.layout.length:
+        if places + FRAME > self.layout.length:
             raise ValueError(
-                f"row_length {self.layout.length} is too short: {what} takes {places + 4} tokens"
+                f"row_length {self.layout.length} is too short: "
+                f"{what} takes {places + FRAME} tokens"
             )
 
     def scenes(self, split: str) -> Scenes:
@@ -232,6 +268,8 @@ def _prose(data: PreparedData, split: ProseSplit) -> list[np.ndarray]:
 def prepare(config: DataConfig) -> PreparedData:
     """Render, fit and load what a configuration names; the second call finds it in the cache."""
     interface = config.interface()
+    if config.speech is not None:
+        config.speech.require_source()
     source = SceneSource(config.scenes)
     texts, images = load_texts(config, source), load_images(config, source)
     styles = {name: load_style(config, source, name) for name in config.styles}

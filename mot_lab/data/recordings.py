@@ -13,14 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import resvg_py
 from PIL import Image
 
+from mot_lab.data.picture_files import eight_bits, open_picture
+from mot_lab.data.svg import rasterise
 from mot_lab.runtime.files import atomic_file
+from mot_lab.runtime.plain_files import parse_json
 from mot_lab.tokens.speech_features import Recording, UnusableRecording, speech_extra
 
 SPLITS = ("train", "val", "test")
 FIELDS = ("audio", "text", "picture", "speaker", "split")
+LONGEST_TEXT = 100_000  # characters of a transcript: an hour's speech has half of that
+MOST_SAMPLES = 1 << 28  # of all channels of a recording: 1 GiB as float32, an hour at 48 kHz
+RATES = 2_000, 768_000  # samples a second
 HELD_OUT = 0.1  # share of the transcripts in val, and in test, where a manifest names no split
 
 
@@ -105,31 +110,41 @@ def read_recording(path: Path) -> Recording:
     """A sound file, its channels averaged.
 
     Raises:
-        UnusableRecording: missing, or nothing that soundfile reads.
+        UnusableRecording: missing, nothing that soundfile reads, of a rate outside ``RATES`` or of
+            more than ``MOST_SAMPLES``.
     """
     with speech_extra():
         import soundfile
     if not path.is_file():
         raise UnusableRecording(f"{path}: no such recording")
     try:
-        samples_nC, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        with soundfile.SoundFile(path) as file:
+            rate, samples = file.samplerate, file.frames * file.channels
+            if not RATES[0] <= rate <= RATES[1]:
+                raise UnusableRecording(
+                    f"{path}: {rate} samples a second, not {RATES[0]} to {RATES[1]}"
+                )
+            if samples > MOST_SAMPLES:
+                raise UnusableRecording(f"{path}: {samples:,} samples, at most {MOST_SAMPLES:,}")
+            samples_nC = file.read(dtype="float32", always_2d=True)
     except (RuntimeError, OSError) as error:  # soundfile's own errors are RuntimeErrors
         raise UnusableRecording(f"{path}: no readable recording: {error}") from error
     return Recording(str(path), samples_nC.mean(axis=1), rate)
 
 
 def read_picture(path: Path, canvas: int) -> np.ndarray:
-    """A picture fitted into a white square, uint8 [canvas, canvas, 3].
+    """A picture, the right way up, fitted into a white square, uint8 [canvas, canvas, 3].
 
     Raises:
-        ValueError: missing, or nothing that Pillow reads; SVG is rasterised by resvg.
+        ValueError: missing, or nothing that `open_picture` or, of SVG, `rasterise` reads.
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such picture")
     try:
-        with _opened(path, canvas) as picture:
-            picture = picture.convert("RGBA")
-    except (OSError, SyntaxError) as error:  # Pillow's error for a broken PNG is a SyntaxError
+        svg = path.suffix.lower() == ".svg"
+        with open_picture(io.BytesIO(rasterise(path, 4 * canvas)) if svg else path) as opened:
+            picture = eight_bits(opened)[0].convert("RGBA")
+    except Exception as error:  # decoders of broken files raise anything, struct.error included
         raise ValueError(f"{path}: no readable picture: {error}") from error
     scale = canvas / max(picture.size)
     width, height = (max(1, round(side * scale)) for side in picture.size)
@@ -141,38 +156,34 @@ def read_picture(path: Path, canvas: int) -> np.ndarray:
     return np.array(square.convert("RGB"))
 
 
-def _opened(path: Path, canvas: int) -> Image.Image:
-    if path.suffix.lower() != ".svg":
-        return Image.open(path)
-    try:
-        # Sizes in points need a resolution; without one they are zero.
-        png = resvg_py.svg_to_bytes(
-            svg_path=str(path), width=4 * canvas, dpi=96, skip_system_fonts=True
-        )
-    except ValueError as error:
-        raise OSError(str(error)) from error
-    return Image.open(io.BytesIO(bytes(png)))
-
-
 def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
     """Each row with the place that errors name."""
-    with path.open(encoding="utf-8", newline="") as file:
-        if path.suffix.lower() == ".csv":
-            reader = csv.DictReader(file)
-            for row in reader:
-                yield f"{path}:{reader.line_num}", row
-            return
+    if path.suffix.lower() == ".csv":
+        yield from _csv_rows(path)
+        return
+    with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
             place = f"{path}:{number}"
             try:
-                value = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{place}: no JSON: {error}") from error
+                text = line.decode()
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{place}: not in UTF-8: {error}") from None
+            value = parse_json(text, place)
             if not isinstance(value, dict):
-                raise ValueError(f"{place}: {line.strip()[:60]!r} is no JSON object")
+                raise ValueError(f"{place}: {text.strip()[:60]!r} is no JSON object")
             yield place, value
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        try:
+            for row in reader:
+                yield f"{path}:{reader.line_num}", row
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}: after line {reader.line_num}: {error}") from None
 
 
 def _checked(row: Mapping[str, object], place: str) -> Mapping[str, str]:
@@ -191,6 +202,11 @@ def _checked(row: Mapping[str, object], place: str) -> Mapping[str, str]:
     for name in ("audio", "text"):
         if not filled.get(name, "").strip():
             raise ValueError(f"{place}: no {name}")
+    if len(filled["text"]) > LONGEST_TEXT:
+        raise ValueError(
+            f"{place}: text of {len(filled['text']):,} characters: at most {LONGEST_TEXT:,} are "
+            "spoken in one recording"
+        )
     if filled.get("split", "train") not in SPLITS:
         raise ValueError(f"{place}: split {filled['split']!r} is none of {', '.join(SPLITS)}")
     return filled

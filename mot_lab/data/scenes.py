@@ -12,6 +12,7 @@ from mot_lab.data.captions import phrasings
 from mot_lab.data.holdout import Holdout
 from mot_lab.data.openmoji import render
 from mot_lab.data.selection import select
+from mot_lab.limits import require_between
 
 SPLITS = ("train", "val", "test", "unseen")
 
@@ -28,6 +29,9 @@ GROUNDS = {
     "white": (255, 255, 255),
 }
 MAX_OBJECTS = 12
+MOST_PIXELS = 4096
+# What OpenMoji 17 has: distinct drawings beside one unseen concept, and concepts to keep back.
+MOST_EMOJIS, MOST_UNSEEN = 1061, 313
 # Tries to put together a scene of one split before the configuration is called impossible.
 TRIES = 1000
 
@@ -54,7 +58,10 @@ class ScenesConfig:
     grounds: int = 4
 
     def __post_init__(self) -> None:
-        if self.grid < 1 or self.canvas < 1 or self.canvas % self.grid:
+        require_between(self, 1, MOST_PIXELS, "canvas", "grid")
+        require_between(self, 1, MOST_EMOJIS, "emojis")
+        require_between(self, 1, MOST_UNSEEN, "unseen_concepts")
+        if self.canvas % self.grid:
             raise ValueError(
                 f"canvas={self.canvas} does not divide into grid={self.grid} cells a side; "
                 f"give a canvas that is a positive multiple of the grid"

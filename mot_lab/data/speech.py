@@ -5,7 +5,7 @@ Shapes: R records, U units of one, N pictures of H x W pixels.
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -18,6 +18,7 @@ from mot_lab.data.recordings import read_manifest, read_picture
 from mot_lab.data.scenes import SceneSource
 from mot_lab.data.speech_pool import SpeechPool, write_pool
 from mot_lab.data.speech_sources import (
+    LeftOut,
     SpeechSource,
     SpokenManifest,
     SpokenScenes,
@@ -25,6 +26,7 @@ from mot_lab.data.speech_sources import (
     manifest_key,
     usable,
 )
+from mot_lab.limits import MOST_THINGS, require_between, require_positive, require_share
 from mot_lab.runtime.cache import cached
 from mot_lab.tokens.image import ImageTokenizer
 from mot_lab.tokens.speech import (
@@ -39,6 +41,7 @@ from mot_lab.tokens.vq import VQTokenizer
 
 Direction = Literal["text_speech", "speech_text", "image_speech", "speech"]
 ESPEAK = "espeak"
+MOST_SECONDS = 86_400
 ENCODE_BATCH = 256
 VOICES = (
     "en-us",
@@ -78,17 +81,29 @@ class SpeechConfig:
     tokenizer: SpeechTokenizerConfig = field(default_factory=SpeechTokenizerConfig)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1:
-            raise ValueError(f"share {self.share} of speech must be between 0 and 1")
-        if self.unusable < 0:
-            raise ValueError(f"unusable {self.unusable} recordings: give 0 or more")
-        if self.max_seconds is not None and self.max_seconds <= 0:
-            raise ValueError(f"max_seconds {self.max_seconds}: give more than 0, or none")
+        require_share(self, "share")
+        require_between(self, 0, MOST_THINGS, "unusable")
+        if self.max_seconds is not None:
+            require_positive(self, MOST_SECONDS, "max_seconds")
         known = get_args(Direction)
         wrong = [each for each in self.directions if each not in known]
         if wrong or not self.directions:
             raise ValueError(f"directions {self.directions}: give some of {', '.join(known)}")
         self.speakers()
+
+    def require_source(self) -> None:
+        """Refuse voices that espeak-ng has not, and a manifest that is not there; nothing is
+        prepared for it.
+
+        Raises:
+            ValueError: names the voice, or the file.
+        """
+        if self.source == ESPEAK:
+            require_voices(self.voices)
+        elif not Path(self.source).is_file():
+            raise ValueError(
+                f"source {self.source!r} must be {ESPEAK} or the file of a manifest of recordings"
+            )
 
     def speakers(self) -> list[Speaker]:
         """Every combination of voice, speed and pitch."""
@@ -146,7 +161,7 @@ def prepare_speech_pool(
         ValueError: more than ``config.unusable`` recordings cannot be used; with the first of them.
     """
     key = {
-        "speech": 1,
+        "speech": 2,
         "sound": _sound_key(config),
         "split": scenes.split,
         "units": tokenizer.fingerprint,
@@ -181,9 +196,10 @@ def _encode(
     tokenizer: SpeechTokenizer,
 ) -> list[int]:
     """Write units and transcripts of all usable records; returns their numbers."""
-    kept, units, every = [], [], 0
+    kept, units, every, left_out = [], [], 0, LeftOut()
     progress = track(range(records), description=f"encoding {records} recordings")
-    for record, recording in usable(source, progress, config.unusable, config.max_seconds):
+    found = usable(source, progress, config.unusable, config.max_seconds, left_out)
+    for record, recording in found:
         units_U = tokenizer.every_unit(recording)
         every += len(units_U)
         kept.append(record)
@@ -191,7 +207,7 @@ def _encode(
     if not kept:
         raise ValueError(f"none of {records} recordings of {config.source} can be used")
     sentences = [source.text(record) for record in kept]
-    write_pool(folder, units, texts.encode_batch(sentences), sentences)
+    write_pool(folder, units, texts.encode_batch(sentences), sentences, asdict(left_out))
     runs = sum(len(deduplicated(units_U)) for units_U in units)
     print(
         f"{len(kept)} recordings, {every / UNIT_RATE / 60:.1f} min: {every:,} speech units, "

@@ -4,7 +4,7 @@ Shapes: R records, U units of one, T tokens of its transcript.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ class SpeechPool:
         text_tokens, text_offsets: likewise, of the transcripts.
         sentences: the transcripts themselves.
         pictures: encoded pictures, as the image tokenizer gives them.
+        left_out: how many recordings of the split are not among them, by reason.
         picture_rows: int64 [R], each record's row of them, -1 where it has no picture.
     """
 
@@ -29,6 +30,7 @@ class SpeechPool:
     text_tokens: np.ndarray
     text_offsets: np.ndarray
     sentences: list[str]
+    left_out: Mapping[str, int]
     pictures: np.ndarray
     picture_rows: np.ndarray
 
@@ -74,6 +76,7 @@ class SpeechPool:
                 kept["text_tokens"],
                 kept["text_offsets"],
                 json.loads((folder / "sentences.json").read_text(encoding="utf-8")),
+                json.loads((folder / "left_out.json").read_text()),
                 pictures,
                 np.load(folder / "picture_rows.npy"),
             )
@@ -84,8 +87,12 @@ def write_pool(
     units: Sequence[np.ndarray],
     texts: Sequence[Sequence[int]],
     sentences: list[str],
+    left_out: Mapping[str, int],
 ) -> None:
-    """Write what `SpeechPool.read` reads: of each record its units, transcript tokens and text."""
+    """Write what `SpeechPool.read` reads: of each record its units, transcript tokens and text, and
+    how many there are besides.
+    """
+    (folder / "left_out.json").write_text(json.dumps(dict(left_out)))
     np.save(folder / "units.npy", np.concatenate(units).astype(np.int32))
     np.savez(
         folder / "records.npz",

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +26,14 @@ from mot_lab.tokens.speech_features import (
 SPEECH_STREAM = 101  # sets these draws apart from those that make the scenes
 # Unseen emojis are spoken of like any other; a manifest has no such split.
 RECORDINGS_OF = {"train": "train", "val": "val", "test": "test", "unseen": "test"}
+
+
+@dataclass
+class LeftOut:
+    """How many recordings of a split are not used: unusable ones, and too long ones."""
+
+    unusable: int = 0
+    long: int = 0
 
 
 class SpeechSource(Protocol):
@@ -107,11 +115,16 @@ class SpokenManifest:
 
 
 def usable(
-    source: SpeechSource, records: Iterable[int], limit: int, max_seconds: float | None = None
+    source: SpeechSource,
+    records: Iterable[int],
+    limit: int,
+    max_seconds: float | None = None,
+    left_out: LeftOut | None = None,
 ) -> Iterator[tuple[int, Recording]]:
     """Each record's number and sound, without those that are missing, unreadable or silent.
 
-    Those that last longer than ``max_seconds`` are left out and counted apart.
+    Those that last longer than ``max_seconds`` are left out and counted apart; both counts are
+    added to ``left_out`` at the end.
 
     Raises:
         ValueError: they are more than ``limit``; with the first of them.
@@ -134,6 +147,9 @@ def usable(
             long += 1
             continue
         yield record, recording
+    if left_out is not None:
+        left_out.unusable += len(faults)
+        left_out.long += long
     if long:
         print(f"{long} recordings last longer than {max_seconds} s and are left out")
     if faults:

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from mot_lab.limits import require_share
 from mot_lab.tokens.image import ImageTokenizerConfig
 
 Rendering = Literal["grey", "negative"]
@@ -31,8 +32,7 @@ class StyleConfig:
     def __post_init__(self) -> None:
         if self.rendering not in RENDERINGS:
             raise ValueError(f"rendering {self.rendering!r} is none of {', '.join(RENDERINGS)}")
-        if not 0 <= self.share <= 1:
-            raise ValueError(f"share {self.share} must be between 0 and 1")
+        require_share(self, "share")
 
 
 def _grey(images_NHWC: np.ndarray) -> np.ndarray:

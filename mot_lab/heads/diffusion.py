@@ -11,9 +11,12 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor, nn
 
-from mot_lab.heads.patch_codec import make_codec
+from mot_lab.heads.patch_codec import UNET_GROUPS, make_codec
+from mot_lab.limits import require_between
 
 TRAIN_STEPS = 1000
+MOST_WEIGHT = 1e6
+MOST_CHANNELS = 65_536
 
 
 @dataclass
@@ -38,10 +41,15 @@ class DiffusionConfig:
     sample_steps: int = 250
 
     def __post_init__(self) -> None:
-        if not 1 <= self.sample_steps <= TRAIN_STEPS:
-            raise ValueError(f"sample_steps {self.sample_steps} must be 1 to {TRAIN_STEPS}")
-        if self.loss_weight < 0:
-            raise ValueError(f"loss_weight {self.loss_weight} must not be negative")
+        require_between(self, 1, TRAIN_STEPS, "sample_steps")
+        require_between(self, 0, MOST_WEIGHT, "loss_weight")
+        require_between(self, UNET_GROUPS, MOST_CHANNELS, "unet_channels")
+        if self.unet_channels % UNET_GROUPS:
+            raise ValueError(
+                f"unet_channels {self.unet_channels} must be a multiple of {UNET_GROUPS}"
+            )
+        if self.sampler == "ddpm" and self.objective == "flow":
+            raise ValueError("sampler ddpm is of objective epsilon; flow has its own steps")
 
 
 class DiffusionHead(nn.Module):

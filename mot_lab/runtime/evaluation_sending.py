@@ -12,6 +12,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 
+from mot_lab.runtime.plain_files import read_json
 from mot_lab.runtime.run_tables import evaluation_metrics, evaluation_tables
 
 
@@ -34,7 +35,7 @@ def send_evaluation(client: MlflowClient, run_id: str, artifacts: Path) -> None:
     are not logged as MLflow's images with steps: the UI draws those on the compare page, small and
     under a list of all the run's parameters.)
     """
-    evaluation = json.loads((artifacts / "evaluation.json").read_text())
+    evaluation = read_json(artifacts / "evaluation.json")
     log_figures(client, run_id, evaluation_metrics(evaluation))
     tables = []
     for name, table in evaluation_tables(evaluation).items():

@@ -175,7 +175,8 @@ class StudyTracker:
         if self.tracking_uri.startswith("http"):
             return f"Compare the arms in MLflow: {self.tracking_uri.rstrip('/')}/{page}"
         return (
-            f"Compare the arms in MLflow: mlflow server --backend-store-uri {self.tracking_uri}, "
+            f"Compare the arms in MLflow: mlflow server --host 127.0.0.1 "
+            f"--backend-store-uri {self.tracking_uri}, "
             f"then open http://127.0.0.1:5000/{page}"
         )
 

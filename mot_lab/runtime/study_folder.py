@@ -1,7 +1,8 @@
 """What the folder of a study says of it."""
 
-import json
 from pathlib import Path
+
+from mot_lab.runtime.plain_files import read_json
 
 
 def study_name(folder: Path) -> str:
@@ -12,5 +13,5 @@ def study_name(folder: Path) -> str:
     record = folder / "study.json"
     if not record.is_file():
         return folder.name
-    name: str = json.loads(record.read_text())["study"]
+    name: str = read_json(record)["study"]
     return name

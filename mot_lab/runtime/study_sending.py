@@ -1,6 +1,5 @@
 """Sends a whole study to MLflow: every run, and of a finished study what holds for all of them."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from mlflow.exceptions import MlflowException
 from requests import RequestException
 
 from mot_lab.runtime.mlflow_store import StudyTracker
+from mot_lab.runtime.plain_files import read_json
 from mot_lab.runtime.run_folder import RunFolder
 from mot_lab.runtime.sending import sync_run
 
@@ -47,7 +47,7 @@ def send_study(folder: str | Path, tracking_uri: str) -> dict[str, int]:
 
 def _send_record(tracker: StudyTracker, folder: Path) -> dict[str, Any]:
     """Send ``study.json`` and ``config.yaml`` to the parent run; returns the study's arms."""
-    record = json.loads((folder / "study.json").read_text())
+    record = read_json(folder / "study.json")
     tracker.set_tags({"mlflow.note.content": _description(record, tracker)})
     for name in ("study.json", "config.yaml"):
         tracker.log_artifact(folder / name)

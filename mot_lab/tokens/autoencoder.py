@@ -13,8 +13,9 @@ from diffusers.models import AutoencoderKL
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor
 
+from mot_lab.limits import require_between
 from mot_lab.runtime.cache import cached
-from mot_lab.tokens.fitting import FittedConfig, fit_network, pixels_per_side, seeded
+from mot_lab.tokens.fitting import MOST_WEIGHT, FittedConfig, fit_network, pixels_per_side, seeded
 from mot_lab.tokens.pictures import Pictures, cells_per_side, to_unit_range
 
 FIT_VERSION = 1  # raised whenever the same config and pictures would give other weights
@@ -38,6 +39,10 @@ class AutoencoderConfig(FittedConfig):
 
     kl_weight: float = 1e-3
     latent_noise: float = 0.3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_between(self, 0, MOST_WEIGHT, "kl_weight", "latent_noise")
 
     def latent_shape(self, canvas: int) -> tuple[int, int, int]:
         """(C, h, w) of the latents of one picture."""

@@ -12,9 +12,13 @@ import torch
 from rich.progress import track
 from torch import Tensor, nn
 
+from mot_lab.limits import MOST_SEED, MOST_STEPS, require_between, require_positive
 from mot_lab.tokens.pictures import Pictures, to_unit_range
 
 NORM_GROUPS = 16
+MOST_DOWNSAMPLE = 256
+MOST_CHANNELS = 65_536
+MOST_WEIGHT = 1e6
 WIDTH_UNIT = 2 * NORM_GROUPS  # normalising channels one by one would erase plain colours
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -46,8 +50,9 @@ class FittedConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        require_between(self, 1, MOST_DOWNSAMPLE, "downsample", "space_to_depth")
         for name in ("downsample", "space_to_depth"):
-            if getattr(self, name) < 1 or getattr(self, name) & (getattr(self, name) - 1):
+            if getattr(self, name) & (getattr(self, name) - 1):
                 raise ValueError(
                     f"{name} {getattr(self, name)} must be 1, 2, 4 or a higher power of two"
                 )
@@ -55,11 +60,12 @@ class FittedConfig:
             raise ValueError(
                 f"space_to_depth {self.space_to_depth} must be at most downsample {self.downsample}"
             )
-        if self.width < 1 or self.width % WIDTH_UNIT:
-            raise ValueError(f"width {self.width} must be a positive multiple of {WIDTH_UNIT}")
-        for name in ("latent_channels", "fit_steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        require_between(self, 1, MOST_CHANNELS, "width", "latent_channels", "batch_size")
+        if self.width % WIDTH_UNIT:
+            raise ValueError(f"width {self.width} must be a multiple of {WIDTH_UNIT}")
+        require_between(self, 1, MOST_STEPS, "fit_steps")
+        require_positive(self, 1, "learning_rate")
+        require_between(self, 0, MOST_SEED, "seed")
 
     def network(self, canvas: int) -> dict[str, Any]:
         """What diffusers' ``AutoencoderKL`` and ``VQModel`` are built from, under its names."""

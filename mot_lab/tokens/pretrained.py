@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, TypeVar
 
 import torch
@@ -21,6 +22,7 @@ from mot_lab.tokens.autoencoder import (
 from mot_lab.tokens.fitting import downsampling
 from mot_lab.tokens.pictures import Pictures
 
+MORE_THAN_WEIGHTS = "its weights are a pickle that holds more than plain tensors"
 MEASURE_VERSION = 1  # raised whenever the same weights and pictures would give other statistics
 Network = TypeVar("Network", bound=ModelMixin)
 
@@ -88,7 +90,7 @@ def saved_config(path: str, subfolder: str) -> dict[str, Any]:
         )
     try:
         return dict(AutoencoderKL.load_config(path, subfolder=subfolder or None))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"no config.json at {described(path, subfolder)}: {error}") from error
 
 
@@ -107,7 +109,7 @@ def load_diffusers(network: type[Network], path: str, subfolder: str) -> Network
             low_cpu_mem_usage=False,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, UnpicklingError) as error:
         raise unreadable(path, subfolder, network.__name__, error) from error
     model: Network
     model, found = loaded
@@ -129,4 +131,6 @@ def kind_of(config: Mapping[str, Any]) -> str:
 
 def unreadable(path: str, subfolder: str, what: str, reason: Exception | str) -> ValueError:
     """The error of weights that cannot be used."""
+    if isinstance(reason, UnpicklingError):
+        reason = MORE_THAN_WEIGHTS
     return ValueError(f"no whole {what} at {described(path, subfolder)}: {reason}")

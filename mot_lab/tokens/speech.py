@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
+from zipfile import BadZipFile
 
 import numpy as np
 
+from mot_lab.limits import MOST_PLACES, MOST_THINGS, require_between
+from mot_lab.runtime.plain_files import read_json
 from mot_lab.tokens.speech_features import (
     BANDS,
     FFT,
@@ -34,6 +37,9 @@ from mot_lab.tokens.speech_features import (
 Features = Literal["log_mel", "hubert"]
 ABOUT = "units.json"
 GRIFFIN_LIM_STEPS = 60
+
+
+MOST_LAYER = 1000
 
 
 @dataclass
@@ -62,9 +68,9 @@ class SpeechTokenizerConfig:
             raise ValueError(
                 f"speech features {self.features!r} are none of {', '.join(get_args(Features))}"
             )
-        for name in ("units", "fit_recordings"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        require_between(self, 1, MOST_PLACES, "units")
+        require_between(self, 1, MOST_THINGS, "fit_recordings")
+        require_between(self, 0, MOST_LAYER, "layer")
         if self.features == "hubert" and self.path is None:
             raise ValueError(
                 "features 'hubert' need the path of a HuBERT model, a folder or hub id"
@@ -220,8 +226,13 @@ class SpeechTokenizer:
                 f"the speech units at {str(folder)!r} were fitted on other features than "
                 f"{about['features']} gives now: fit them again"
             )
-        with np.load(Path(folder) / "units.npz") as saved:
-            return cls(features, saved["centroids"], saved["frames"], saved["runs"], deduplicate)
+        path = Path(folder) / "units.npz"
+        try:
+            with np.load(path) as saved:
+                centroids, frames, runs = saved["centroids"], saved["frames"], saved["runs"]
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise ValueError(f"{path} holds no whole speech units: {error}") from error
+        return cls(features, centroids, frames, runs, deduplicate)
 
 
 def nearest(features_UD: np.ndarray, centroids_KD: np.ndarray) -> np.ndarray:
@@ -245,4 +256,4 @@ def _read_about(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / ABOUT
     if not path.is_file():
         raise ValueError(f"no saved speech units at {str(folder)!r}: give their folder")
-    return json.loads(path.read_text())
+    return read_json(path)

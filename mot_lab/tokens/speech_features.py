@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -186,7 +187,12 @@ class HubertFeatures(SpeechFeatures):
             from transformers import HubertModel, Wav2Vec2FeatureExtractor
         try:
             self.model = HubertModel.from_pretrained(path).eval().requires_grad_(False)
-        except (OSError, ValueError) as error:
+        except UnpicklingError as error:
+            raise ValueError(
+                f"no HubertModel at {path!r}: its weights are a pickle that holds more than plain "
+                f"tensors"
+            ) from error
+        except (OSError, ValueError, RuntimeError) as error:
             raise ValueError(f"no HubertModel at {path!r}, a folder or hub id: {error}") from error
         config = self.model.config
         if not 0 <= layer <= config.num_hidden_layers:

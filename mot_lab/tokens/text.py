@@ -14,6 +14,7 @@ from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from mot_lab.limits import MOST_PLACES, require_between
 from mot_lab.runtime.cache import cached, content_key
 
 DOCUMENT_TOKENS = ("<pad>", "<bos>", "<eos>")
@@ -36,6 +37,11 @@ def special_tokens(modalities: Sequence[str]) -> tuple[str, ...]:
     return (*DOCUMENT_TOKENS, *blocks)
 
 
+def least_vocabulary(modalities: Sequence[str]) -> int:
+    """Entries of the smallest vocabulary of documents with these modalities beside text."""
+    return 256 + len(special_tokens(modalities))
+
+
 @dataclass
 class TextTokenizerConfig:
     """Which text tokenizer a run uses.
@@ -48,6 +54,9 @@ class TextTokenizerConfig:
 
     vocab_size: int = 1024
     path: str | None = None
+
+    def __post_init__(self) -> None:
+        require_between(self, 1, MOST_PLACES, "vocab_size")
 
     def vocabulary(self) -> int:
         """Entries that a model must have room for, without fitting anything."""
@@ -154,10 +163,10 @@ def fit_text_tokenizer(
         ValueError: where ``vocab_size`` cannot hold the bytes and the special tokens.
     """
     special = special_tokens(modalities)
-    if vocab_size < 256 + len(special):
+    if vocab_size < (least := least_vocabulary(modalities)):
         raise ValueError(
             f"vocab_size {vocab_size} is too small for 256 bytes and {len(special)} special "
-            f"tokens: give at least {256 + len(special)}"
+            f"tokens: give at least {least}"
         )
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from diffusers.models import VQModel
 from torch import Tensor
 
+from mot_lab.limits import MOST_PLACES, require_between
 from mot_lab.runtime.cache import cached
-from mot_lab.tokens.fitting import FittedConfig, fit_network, pixels_per_side, seeded
+from mot_lab.tokens.fitting import MOST_WEIGHT, FittedConfig, fit_network, pixels_per_side, seeded
 from mot_lab.tokens.pictures import Pictures, cells_per_side
 from mot_lab.tokens.vq_codebook import FittedCodebook
 
@@ -46,10 +47,8 @@ class VQConfig(FittedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.size < 2:
-            raise ValueError(f"size {self.size} of the codebook must be at least 2")
-        if self.commitment < 0:
-            raise ValueError(f"commitment {self.commitment} must not be negative")
+        require_between(self, 2, MOST_PLACES, "size")
+        require_between(self, 0, MOST_WEIGHT, "commitment")
 
     def codes(self, canvas: int) -> tuple[int, int]:
         """(codes there are, codes of one picture); ValueError where the canvas does not divide."""

@@ -1,5 +1,6 @@
 """VQ models that others trained, by folder or hub id: a diffusers ``VQModel`` or Chameleon's."""
 
+from pickle import UnpicklingError
 from types import ModuleType
 from typing import Any
 
@@ -47,7 +48,7 @@ def pretrained_vq(
     chameleon = _chameleon()
     try:
         model = chameleon.load_chameleon_vq(path, subfolder)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, UnpicklingError) as error:
         raise unreadable(path, subfolder, "Chameleon VQ model", error) from error
     model.to(device)  # type: ignore[arg-type]  # transformers' wrapper hides the signature
     return chameleon.ChameleonVQTokenizer(model, canvas)

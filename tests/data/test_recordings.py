@@ -105,7 +105,7 @@ def test_a_missing_or_broken_manifest_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no manifest of recordings at"):
         read_manifest(tmp_path / "all.jsonl")
     (tmp_path / "all.jsonl").write_text('\n{"audio": \n')
-    with pytest.raises(ValueError, match=r"all.jsonl:2: no JSON"):
+    with pytest.raises(ValueError, match=r"all.jsonl:2 is no JSON"):
         read_manifest(tmp_path / "all.jsonl")
 
 

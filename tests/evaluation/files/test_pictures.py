@@ -8,15 +8,14 @@ import pytest
 from picture_files import blobs
 from PIL import Image
 
-from evaluation.files.pictures import (
+from evaluation.files.pictures import problem_with, read_picture
+from mot_lab.data.picture_files import (
     FRAMES,
     GREY,
     PALETTE,
     SIXTEEN_BITS,
     TRANSPARENT,
     TURNED,
-    problem_with,
-    read_picture,
 )
 
 RGB = blobs(1, 0)[0]
