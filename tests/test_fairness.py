@@ -74,7 +74,8 @@ def test_arms_on_equal_terms_pass_every_check() -> None:
         *HELD_OUT,
         "data of earlier runs",
         *("steps", RATES, "optimiser", "largest gradient norm", "precision", "averaged weights"),
-        *("validation", "training losses", "objective", "layers", "FLOPs per step"),
+        *("steps left out", "validation", "training losses", "objective", "layers"),
+        "FLOPs per step",
         *("total parameters", "active parameters"),
     }
     orders = [values(found, what) for what in sorted(BATCHES)]
@@ -109,6 +110,8 @@ ODD: list[tuple[dict[str, Any], set[str]]] = [
     ({"training": {"log_every": 1}}, {"training losses"}),
     ({"training": {"gradient_clip": 2.0}}, {"largest gradient norm"}),
     ({"training": {"average_decay": 0.9}}, {"averaged weights"}),
+    ({"training": {"bad_steps": "skip"}}, {"steps left out"}),
+    ({"training": {"spike_sigmas": 6.0}}, {"steps left out"}),
     # What changes no result, or is the arm's own:
     ({"training": {"num_workers": 2, "checkpoint_every": 9}}, set()),
     ({"model": {"backbone": {"gate": "softmax"}}}, set()),

@@ -53,8 +53,8 @@ class DataConfig:
         patch: side of an image token, in latent positions; of no meaning for discrete codes.
         train_scenes: how many different scenes training draws from.
         eval_scenes: how many scenes each held-out split has.
-        prose_share: share of drawn documents that are prose; gaps at the ends of rows are filled
-            with prose besides.
+        prose_share: share of prose in the documents that show neither speech nor a style, whose
+            shares come first; gaps at the ends of rows are filled with prose besides.
         caption_first: share of pairs with the caption before the picture (80%: Transfusion).
         caption_dropout: share of those pairs that lose their caption, for classifier-free guidance
             (no source gives MoT's).
@@ -96,18 +96,7 @@ class DataConfig:
                 )
         if len(self.styles) > MOST_STYLES:
             raise ValueError(f"styles {list(self.styles)} must be at most {MOST_STYLES}")
-        self._require_shares()
         self._require_room()
-
-    def _require_shares(self) -> None:
-        """The shares of the drawn documents leave none over."""
-        shares = {f"styles.{name}.share": style.share for name, style in self.styles.items()}
-        if self.speech is not None:
-            shares["speech.share"] = self.speech.share
-        shares["prose_share"] = self.prose_share
-        if sum(shares.values()) > 1 + 1e-9:
-            said = ", ".join(f"{name} {share}" for name, share in shares.items())
-            raise ValueError(f"{said}: together they must be at most 1")
 
     def _require_room(self) -> None:
         """What is known of documents and vocabulary before there are any; how long captions are

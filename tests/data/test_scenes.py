@@ -198,7 +198,7 @@ def test_captions_are_short(source):
     ("wrong", "message"),
     [
         ({"canvas": 33}, r"canvas=33.*grid=2"),
-        ({"grid": 0}, "grid=0"),
+        ({"grid": 0}, "grid 0 must be at least 1"),
         ({"max_objects": 5, "emojis": 64}, r"max_objects=5 .*between 1 and 4"),
         ({"max_objects": 0}, "max_objects=0"),
         ({"grounds": 9}, r"grounds=9 .*between 1 and 8"),
@@ -214,5 +214,8 @@ def test_impossible_configurations_are_refused(wrong, message):
 def test_unknown_split_and_too_many_emojis_are_refused(source):
     with pytest.raises(ValueError, match=r"'training'.*train, val, test, unseen"):
         source.scene("training", 0, 0)
-    with pytest.raises(ValueError, match="emojis=3000"):
-        SceneSource(ScenesConfig(emojis=3000))
+    with pytest.raises(ValueError, match="emojis 3000 must be at least 1 and at most 1061"):
+        ScenesConfig(emojis=3000)
+    # so many are there, but not beside as many unseen ones
+    with pytest.raises(ValueError, match="emojis=1061"):
+        SceneSource(ScenesConfig(emojis=1061, unseen_concepts=313))
