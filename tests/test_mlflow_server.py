@@ -1,20 +1,11 @@
 """A study tracked by ``mlflow server``, and what its pages show of it in a real browser."""
 
-import contextlib
 import json
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 import wave
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from mlflow import MlflowClient
+from mlflow_server import MlflowServer
 from tiny_studies import FEW_SCENES
 
 from evaluation.report.build import build_report
@@ -57,45 +49,6 @@ FLAGS = [
 ]
 
 
-@contextmanager
-def server(folder: Path) -> Iterator[str]:
-    """The address of an ``mlflow server`` on the loopback, with a database in ``folder``; it and
-    its workers are stopped whatever happens."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--workers", "1"]
-    command += ["--artifacts-destination", str(folder / "artifacts")]
-    environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}
-    with open(folder / "server.log", "wb") as log:
-        process = subprocess.Popen(
-            command, stdout=log, stderr=log, env=environment, start_new_session=True
-        )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        _wait_for(process, f"{address}/health", folder / "server.log")
-        yield address
-    finally:
-        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(2)
-        with contextlib.suppress(ProcessLookupError):  # workers outlive their parent
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _wait_for(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
-    until = time.monotonic() + 120
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            with urllib.request.urlopen(address, timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
-    raise RuntimeError(f"mlflow server did not start: {log.read_text()[-2000:]}")
-
-
 class InlinePool(Executor):
     """Runs at once what it is given: the workers' own start is tested in test_study.py."""
 
@@ -122,7 +75,8 @@ class Tracked:
 @pytest.fixture(scope="module")
 def tracked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracked]:
     folder = tmp_path_factory.mktemp("server")
-    with server(folder) as address, pytest.MonkeyPatch.context() as patch:
+    with MlflowServer(folder) as server, pytest.MonkeyPatch.context() as patch:
+        address = server.address
         patch.setattr("mot_lab.study.worker_pool", lambda runs: InlinePool())
         patch.setattr("mot_lab.study.TIMED_ROUNDS", 2)
         config = from_dict(StudyConfig, SETTINGS)
