@@ -37,6 +37,19 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
+def root_cause(error: BaseException) -> str:
+    """What an error came from in the end, in one line: of a tracker that cannot be reached, five
+    errors deep, ``ConnectionRefusedError: [Errno 111] Connection refused``.
+    """
+    while True:
+        deeper = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        if deeper is None:
+            break
+        error = deeper
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said[:200]}" if said else type(error).__name__
+
+
 def _require_keys(kind: type[Any], values: object, where: str) -> None:
     if not isinstance(values, Mapping):
         raise ValueError(f"{where or kind.__name__}: {shown(values)} must be a mapping of settings")

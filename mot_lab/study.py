@@ -26,11 +26,12 @@ from mot_lab.fairness import check_fairness
 from mot_lab.fairness_record import Fairness
 from mot_lab.fit_router import fit_run
 from mot_lab.flops import Workload
+from mot_lab.parsing import root_cause
 from mot_lab.runtime.board import RunBoard
 from mot_lab.runtime.files import atomic_file, write_json
-from mot_lab.runtime.mlflow_store import StudyTracker, default_tracking_uri
+from mot_lab.runtime.mlflow_store import StudyTracker, default_tracking_uri, sqlite_file
 from mot_lab.runtime.signals import Stopped, steps, stop_code, stop_if_asked, stop_workers
-from mot_lab.runtime.study_sending import send_study
+from mot_lab.runtime.study_sending import TrackerDown, send_study
 from mot_lab.runtime.workers import threads_each, worker_pool
 from mot_lab.step_time import StepTime, measure_step_times
 from mot_lab.study_record import study_record
@@ -110,7 +111,21 @@ class Study:
             times = self._step_times()
             self._evaluate(runs, pool, evaluate)
         self._record(runs, costs, times, peaks, evaluators, fairness)
-        send_study(self.folder, self.tracking_uri)
+        self._send()
+
+    def _send(self) -> None:
+        """Bring the tracking store up to date. Where it is down, a store in the study's folder
+        takes its place: there is a report all the same, and the message says what to do later.
+        """
+        try:
+            send_study(self.folder, self.tracking_uri)
+        except TrackerDown as error:
+            local = default_tracking_uri(self.folder)
+            if self.tracking_uri == local:
+                raise
+            self._say(f"{error}; this report is made from {local}")
+            self.tracking_uri, self.tracker = local, StudyTracker(self.config.name, local)
+            send_study(self.folder, local)
 
     def costs(self) -> dict[str, ArmCost]:
         """The cost of every arm on the study's own batches."""
@@ -142,10 +157,11 @@ class Study:
         if not wanting:
             return
         self._say(f"Training {len(wanting)} runs, {self.config.parallel_runs} at a time")
-        try:
-            _ = self.tracker.run_id  # made once, before the runs look for it
-        except Exception as error:  # whatever a tracker raises, training does without it
-            self._say(f"the tracking store {self.tracking_uri} does not answer: {error}")
+        if sqlite_file(self.tracking_uri):  # making one takes seconds; a server may take minutes
+            try:
+                _ = self.tracker.run_id
+            except Exception as error:  # whatever a tracker raises, training does without it
+                self._say(f"the tracking store {self.tracking_uri} fails: {root_cause(error)}")
         lengths = {
             f"{run.arm} seed {run.seed}": (run.folder.metrics_path, run.study_arm.training.steps)
             for run in wanting

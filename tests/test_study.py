@@ -75,6 +75,17 @@ def test_the_report_holds_every_field_of_its_schema(study: Study) -> None:
     assert report["environment"]["torch"] == torch.__version__.partition("+")[0]
 
 
+def test_a_tracker_that_is_down_costs_a_line_and_no_report(
+    study: Study, config: StudyConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    down = Study(config, yaml.safe_dump(SETTINGS), study.folder, "http://127.0.0.1:9")
+    down._send()
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Connection refused); nothing is lost: when it is back, mot-lab sync" in said
+    assert said.endswith(f"this report is made from {study.tracking_uri}")
+    assert down.tracking_uri == down.tracker.tracking_uri == study.tracking_uri
+
+
 def test_experts_change_flops_by_the_router_alone(study: Study) -> None:
     arms = json.loads((study.folder / "report.json").read_text())["arms"]
     assert arms["mot"]["flops_per_step"] == arms["dense"]["flops_per_step"]

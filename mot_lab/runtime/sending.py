@@ -8,7 +8,6 @@ Names that MLflow does not take are changed (``mlflow_names``).
 """
 
 import hashlib
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,8 +44,9 @@ class RunSender:
         self.folder = folder
         self.tracking_uri = tracking_uri
         self.costs = costs or {}
-        self.last_progress = time.monotonic()
         self._lock = filelock.FileLock(folder.path / ".tracking.lock", timeout=0)
+        # of two runs that begin at once, one makes the study's experiment and parent run
+        self._study_lock = filelock.FileLock(folder.path.parent / ".tracking.lock")
         self._client: MlflowClient | None = None
         self._sent = Sent()
         self._offset = 0
@@ -82,13 +82,14 @@ class RunSender:
 
     def _connected(self) -> MlflowClient:
         if self._client is None:
-            client = connect(self.tracking_uri)
-            self._sent = load_sent(self.folder, self.tracking_uri)
-            if not self._sent.run_id or not run_exists(client, self._sent.run_id):
-                self._sent = Sent(
-                    run_id=create_child_run(client, self.tracking_uri, self.folder.record())
-                )
-                self._save()
+            with self._study_lock:
+                client = connect(self.tracking_uri)
+                self._sent = load_sent(self.folder, self.tracking_uri)
+                if not self._sent.run_id or not run_exists(client, self._sent.run_id):
+                    self._sent = Sent(
+                        run_id=create_child_run(client, self.tracking_uri, self.folder.record())
+                    )
+                    self._save()
             self._client = client
         return self._client
 
@@ -121,7 +122,6 @@ class RunSender:
             self._sent.pending = []
             self._sent.steps |= {metric.key: metric.step for metric in batch}
             self._save()
-            self.last_progress = time.monotonic()
         self._offset = offset
         return len(new)
 
@@ -140,7 +140,6 @@ class RunSender:
         client.log_artifact(self._sent.run_id, str(self.folder.config_path))
         self._sent.params = True
         self._save()
-        self.last_progress = time.monotonic()
 
     def _send_artifacts(self, client: MlflowClient) -> None:
         root = self.folder.artifacts_path
@@ -154,7 +153,6 @@ class RunSender:
                 client.log_artifact(self._sent.run_id, str(path), None if parent == "." else parent)
                 self._sent.files[name] = digest
                 self._save()
-                self.last_progress = time.monotonic()
 
     def _send_evaluation(self, client: MlflowClient) -> None:
         """Whatever :meth:`_send_artifacts` has sent of ``evaluation.json``, to be looked at."""
@@ -163,7 +161,6 @@ class RunSender:
             send_evaluation(client, self._sent.run_id, self.folder.artifacts_path)
             self._sent.evaluation = digest
             self._save()
-            self.last_progress = time.monotonic()
 
     def _send_status(self, client: MlflowClient) -> None:
         record = self.folder.record()

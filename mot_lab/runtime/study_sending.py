@@ -7,10 +7,15 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 from requests import RequestException
 
+from mot_lab.parsing import root_cause
 from mot_lab.runtime.mlflow_store import StudyTracker
 from mot_lab.runtime.plain_files import read_json
 from mot_lab.runtime.run_folder import RunFolder
 from mot_lab.runtime.sending import sync_run
+
+
+class TrackerDown(ValueError):
+    """A tracker did not take what it was sent."""
 
 
 def send_study(folder: str | Path, tracking_uri: str) -> dict[str, int]:
@@ -20,7 +25,8 @@ def send_study(folder: str | Path, tracking_uri: str) -> dict[str, int]:
         the number of metric values sent, by run.
 
     Raises:
-        ValueError: the folder holds no runs, or the tracker cannot be brought up to date.
+        TrackerDown: the tracker did not answer, or not as it should.
+        ValueError: the folder holds no runs, or one that is being sent by another process.
     """
     runs = sorted(path.parent for path in Path(folder).glob("*/run.json"))
     if not runs:
@@ -37,10 +43,9 @@ def send_study(folder: str | Path, tracking_uri: str) -> dict[str, int]:
         if arms:
             tracker.finish()
     except (MlflowException, RequestException) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(
-            f"the tracking store {tracking_uri} failed ({reason}); nothing is lost: when it is "
-            f"back, mot-lab sync {folder} --tracking-uri {tracking_uri} sends the rest"
+        raise TrackerDown(
+            f"the tracking store {tracking_uri} failed ({root_cause(error)}); nothing is lost: "
+            f"when it is back, mot-lab sync {folder} --tracking-uri {tracking_uri} sends the rest"
         ) from error
     return sent
 

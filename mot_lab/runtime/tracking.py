@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from mot_lab.parsing import root_cause
 from mot_lab.runtime.metrics_file import MetricsFile
 from mot_lab.runtime.run_folder import RunFolder, RunRecord
 from mot_lab.runtime.signals import stop_code
@@ -37,7 +38,7 @@ class RunLogger(Logger):
         study, arm, seed: the run's identity; its name in the tracker is ``<arm>-seed<seed>``.
         config: the run's configuration as plain nested dicts, kept as ``config.yaml``.
         tracking_uri: MLflow's address; None logs to the folder only.
-        patience: seconds that the end of training waits for a tracker that makes no progress.
+        patience: seconds that the end of training waits for the tracker at most.
 
     Raises:
         ValueError: the folder holds another run, or this one under another configuration.
@@ -113,8 +114,8 @@ class RunLogger(Logger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Lightning's last call. Waits for the tracker only as long as it makes progress; where
-        the process was asked to end, hardly: going on sends the rest.
+        """Lightning's last call. Waits ``patience`` seconds for the tracker at most; where the
+        process was asked to end, hardly: going on sends the rest.
         """
         asked = stop_code() is not None
         bad = "interrupted" if asked else "failed"
@@ -177,18 +178,16 @@ class _Forwarder(threading.Thread):
             self._sender.__exit__()
 
     def finish(self, patience: float) -> None:
-        """Ask for a last sending, and wait for it while it gets on."""
-        asked = time.monotonic()
+        """Ask for a last sending, and wait for it, but not for ever: a tracker that takes 10 s an
+        answer would hold the process for minutes.
+        """
         self._finishing.set()
-        while self.is_alive():
-            progress = self._sender.last_progress if self._sender is not None else asked
-            if time.monotonic() - max(asked, progress) > patience:
-                break
-            self.join(0.05)
+        self.join(patience)
         if not self._done:
             _say(
                 f"{self.folder.path}: the tracker {self.tracking_uri} lacks the end of this run; "
-                f"everything is in {self.folder.metrics_path.name}: mot-lab sync sends it"
+                f"everything is in {self.folder.metrics_path.name}: mot-lab sync "
+                f"{self.folder.path.parent} --tracking-uri {self.tracking_uri} sends it"
             )
 
     def _send_once(self) -> None:
@@ -203,11 +202,7 @@ class _Forwarder(threading.Thread):
     def _note(self, error: Exception) -> None:
         self.errors += 1
         if self.errors == 1:
-            reason = str(error).splitlines()[0][:200] if str(error) else ""
-            _say(
-                f"tracking: {self.tracking_uri} failed ({type(error).__name__}: {reason}); "
-                "training goes on"
-            )
+            _say(f"tracking: {self.tracking_uri} failed ({root_cause(error)}); training goes on")
 
 
 def _say(text: str) -> None:
