@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test experiments check format bench browser mutations clean
+.PHONY: help demo test experiments check format bench browser mutations reliability clean
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -25,6 +25,9 @@ test: $(READY)  ## run the tests
 
 experiments: $(READY)  ## run every study of experiments/openmoji and refresh what is kept of them
 	$(BIN)/python experiments/run_all.py
+
+reliability: $(READY)  ## inject every fault that a run must survive, and keep the count in README.md
+	PYTHONPATH=tests $(BIN)/python tests/reliability/run.py
 
 mutations: $(READY)  ## make deliberate errors and see that the tests notice
 	$(BIN)/python tests/mutations.py

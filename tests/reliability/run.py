@@ -44,14 +44,17 @@ class Count:
 
 
 def counts(report: Path) -> dict[str, Count]:
-    """By promise, from pytest's JUnit file; skipped tests count as nothing tried."""
+    """By promise, from pytest's JUnit file; skipped tests count as nothing tried, a file that
+    cannot be imported as one fault not handled.
+    """
     tried: Counter[str] = Counter()
     handled: Counter[str] = Counter()
     seconds: Counter[str] = Counter()
     for case in ET.parse(report).getroot().iter("testcase"):
-        promise = case.get("classname", "").split(".")[-1]
+        name = case.get("classname") or case.get("name", "")
+        promise = name.split(".")[-1]
         if promise not in PROMISES:
-            raise SystemExit(f"{case.get('classname')}: no promise of this name in {__file__}")
+            raise SystemExit(f"{name}: no promise of this name in {__file__}")
         said = {each.get("name"): int(each.get("value", "")) for each in case.iter("property")}
         seconds[promise] += float(case.get("time", 0))
         if case.find("skipped") is not None:
@@ -76,33 +79,48 @@ def table(found: dict[str, Count], note: str) -> str:
     return "\n".join(lines)
 
 
+def between_marks(text: str, new: str) -> str:
+    """A text with what stands between its marks replaced."""
+    if not re.search(f"{BEGIN}.*{END}", text, flags=re.DOTALL):
+        raise SystemExit(f"there is no {BEGIN} .. {END} for the table to stand in")
+    replacement = f"{BEGIN}\n{new}\n{END}"
+    return re.sub(f"{BEGIN}.*{END}", lambda _: replacement, text, flags=re.DOTALL)
+
+
+def head() -> str:
+    """The commit, with ``-dirty`` where something was changed since."""
+    asked = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+
 def main() -> None:
     """Run, count, write the table; exits with pytest's code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=ROOT / "README.md", help="file with the table")
+    parser.add_argument(
+        "--only", nargs="+", choices=PROMISES, help="run these and write no table", metavar="NAME"
+    )
     options = parser.parse_args()
-    began = time.monotonic()
+    if not options.only:
+        between_marks(options.out.read_text(), "")  # to see in an hour that it fails would be late
+    files = [HERE / f"{name}.py" for name in options.only or ()] or [HERE]
     report = ROOT / "runs" / "reliability.xml"
-    command = [sys.executable, "-m", "pytest", "-n", "2", "--junitxml", report, HERE]
+    report.unlink(missing_ok=True)
+    began = time.monotonic()
+    command = [sys.executable, "-m", "pytest", "-n", "2", "--junitxml", report, *files]
     environment = os.environ | {"MOT_LAB_RELIABILITY": "whole"}
     code = subprocess.run(command, env=environment, cwd=ROOT, check=False).returncode
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-    day = datetime.now(UTC).date().isoformat()
     minutes = (time.monotonic() - began) / 60
-    note = (
-        f"`make reliability`, {day}, on top of commit {commit}, {minutes:.0f} min on "
-        f"{os.cpu_count()} cores."
-    )
-    text = options.out.read_text()
-    between = f"{BEGIN}\n{table(counts(report), note)}\n{END}"
-    options.out.write_text(re.sub(f"{BEGIN}.*{END}", lambda _: between, text, flags=re.DOTALL))
-    print(between)
+    found = counts(report)
+    for name, each in found.items():
+        print(f"{name:24s}{each.handled:6d} /{each.tried:6d}{each.seconds:8.0f} s")
+    if not options.only:
+        day = datetime.now(UTC).date().isoformat()
+        note = (
+            f"`make reliability`, {day}, on top of commit {head()}, {minutes:.0f} min on "
+            f"{os.cpu_count()} cores."
+        )
+        options.out.write_text(between_marks(options.out.read_text(), table(found, note)))
     sys.exit(code)
 
 
