@@ -3,13 +3,14 @@
 import shutil
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 from runtime.tiny_run import fit
 
-from mot_lab.runtime import sending
+from mot_lab.runtime import mlflow_store, sending
 from mot_lab.runtime.metrics_file import read_lines
 from mot_lab.runtime.mlflow_store import StudyTracker, connect, default_tracking_uri
 from mot_lab.runtime.run_folder import RunFolder, flatten
@@ -209,6 +210,26 @@ def test_study_is_found_again_and_a_stale_run_set_aside(tmp_path, uri):
     (tmp_path / "study.json").write_text("{}")
     first.log_artifact(tmp_path / "study.json")
     assert [f.path for f in first.client.list_artifacts(first.run_id)] == ["study.json"]
+
+
+def test_runs_that_begin_at_once_have_one_parent(tmp_path, uri, monkeypatch):
+    find_runs = mlflow_store.find_runs
+
+    def slow_find_runs(*arguments):
+        found = find_runs(*arguments)
+        time.sleep(0.2)  # long enough for the other to look too
+        return found
+
+    monkeypatch.setattr(mlflow_store, "find_runs", slow_find_runs)
+    folders = [tmp_path / f"{arm}-seed0" for arm in ("dense", "mot")]
+    for folder in folders:
+        RunLogger(folder, "s", folder.name.partition("-")[0], 0, {"lr": 1})
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda folder: sync_run(folder, uri), folders))
+    study = StudyTracker("s", uri)
+    parents = find_runs(study.client, study.experiment_id, {"mot_lab.kind": "study"})
+    assert [run.info.run_id for run in parents] == [study.run_id]
+    assert len(study.children()) == 2
 
 
 def test_artifacts_and_long_params(tmp_path, uri):
