@@ -69,8 +69,8 @@ class Recordings(Protocol):
 
 @dataclass(frozen=True)
 class Mixture:
-    """Which documents are drawn how often. A share is that of the documents that those before it
-    leave: speech first, then each style, then prose; what is left are pictures with captions.
+    """Which documents are drawn how often: speech, then each style, then prose, each as a share of
+    what is left; the rest are pictures with captions.
 
     Attributes:
         prose: share of prose.

@@ -22,7 +22,8 @@ class StyleConfig:
     Attributes:
         rendering: ``grey`` (luma of ITU-R BT.601) or ``negative`` (255 minus each colour).
         image: its tokenizer.
-        share: of the drawn documents, those that show a scene as a picture and in this style.
+        share: of the drawn documents without speech or an earlier style, those that show a scene
+            as a picture and in this style.
     """
 
     rendering: Rendering = "grey"
