@@ -16,7 +16,7 @@ from mot_lab.config import StudyConfig
 from mot_lab.losses import Losses
 from mot_lab.module import MultimodalModule
 from mot_lab.parsing import from_dict
-from mot_lab.training import Run, runs_of
+from mot_lab.training import Run, runs_of, train
 
 ARMS = ("dense", "moe_4x", "mot", "mot_text_moe_4x")
 DATA: dict[str, dict[str, Any]] = {
@@ -90,3 +90,9 @@ def fault_at(steps: tuple[int, ...], kind: str) -> Iterator[None]:
 
     with mock.patch.object(MultimodalModule, "losses", faulty):
         yield
+
+
+def train_with_a_fault(run: Run) -> None:
+    """Train with a NaN in step 3. It stands here for worker processes, which import it by name."""
+    with fault_at((3,), "loss"):
+        train(run, None)

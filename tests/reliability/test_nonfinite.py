@@ -14,8 +14,17 @@ import torch
 from lightning.pytorch import Callback
 from reliability.amounts import WHOLE
 from reliability.processes import curve
-from reliability.small_runs import ARMS, DATA, Interrupted, fault_at, interrupted_at, small_run
+from reliability.small_runs import (
+    ARMS,
+    DATA,
+    Interrupted,
+    fault_at,
+    interrupted_at,
+    small_run,
+    train_with_a_fault,
+)
 from runtime.tiny_run import fit
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from mot_lab.batch import MultimodalBatch
 from mot_lab.losses import Losses
@@ -190,15 +199,10 @@ def test_weights_that_overflow_in_the_last_step_are_not_saved(tmp_path: Path) ->
     assert load_checkpoint(tmp_path / "last.ckpt")["global_step"] == 4
 
 
-def _train_with_a_fault(run: Run) -> None:
-    with fault_at((3,), "loss"):
-        train(run, None)
-
-
 def test_the_message_comes_out_of_a_worker_process(tmp_path: Path) -> None:
     """An exception that cannot be unpickled would end the pool without a word."""
     with worker_pool(1) as pool:
-        error = pool.submit(_train_with_a_fault, small_run(tmp_path)).exception()
+        error = pool.submit(train_with_a_fault, small_run(tmp_path)).exception()
     assert isinstance(error, BadStepError)
     assert (error.step, error.samples) == (3, [8, 9, 10, 11])
     assert math.isnan(error.terms["train/text/loss"]) and math.isfinite(
@@ -313,3 +317,47 @@ def test_no_step_waits_for_the_device() -> None:
         torch.cuda.set_sync_debug_mode("default")
     assert guard.state_dict()["skipped"] == [52]
     assert weight.isfinite().all()
+
+
+class _Event:
+    """Stands for CUDA's: what is on its way never arrives, and nobody may wait for it."""
+
+    def record(self) -> None:
+        pass
+
+    def query(self) -> bool:
+        return False
+
+    def synchronize(self) -> None:
+        raise AssertionError("the step waits for the device")
+
+
+def test_the_check_asks_the_device_for_nothing(record_property: Callable[[str, int], None]) -> None:
+    """The same without a GPU: fake tensors of CUDA have no values, whoever asks for one fails."""
+    steps = 100
+    with FakeTensorMode(), mock.patch("torch.cuda.Event", _Event):
+        guard = FiniteGuard(bad_steps="skip", spike_sigmas=6.0)
+        weight = torch.nn.Parameter(torch.ones(3, device="cuda"))
+        loss = torch.tensor(1.0, device="cuda")
+        results = SimpleNamespace(metrics=lambda on_step: {"callback": {"train/total/loss": loss}})
+        trainer = SimpleNamespace(global_step=0, _results=results, checkpoint_callback=None)
+        module = torch.nn.ParameterList([weight])
+        optimizer = SimpleNamespace(defaults={"fused": True}, found_inf=None)
+
+        def step() -> None:
+            weight.grad = torch.full_like(weight, 1.0)
+            guard.on_train_batch_start(trainer, module, SimpleNamespace(samples=[1]), 0)
+            guard.on_before_optimizer_step(trainer, module, optimizer)
+            trainer.global_step += 1
+
+        for _ in range(steps):
+            step()
+        assert len(guard._checks) == steps
+        assert optimizer.found_inf is not None and optimizer.found_inf.device.type == "cuda"
+        with pytest.raises(DataDependentOutputException):
+            bool(loss)
+        optimizer.defaults = {}  # not fused: the host must know before it steps
+        with pytest.raises(DataDependentOutputException):
+            step()
+    record_property("tried", steps)
+    record_property("handled", steps)
