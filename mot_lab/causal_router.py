@@ -19,8 +19,9 @@ from mot_lab.backbones.auxiliary_router import AuxiliaryRouter
 from mot_lab.backbones.transformer import Transformer
 from mot_lab.limits import MOST_SEED, MOST_STEPS, require_between, require_positive
 from mot_lab.optim import MOST_LR
+from mot_lab.parsing import from_dict
 from mot_lab.runtime.files import atomic_file
-from mot_lab.runtime.plain_files import parse_json
+from mot_lab.runtime.plain_files import laid_out, parse_json
 
 FORMAT = "mot-lab causal router 1"
 
@@ -137,16 +138,17 @@ def load_router(path: Path) -> CausalRouter:
         if not tensor.isfinite().all():
             raise ValueError(f"{path} holds a weight {key} that is not finite")
     about = parse_json(metadata.get("about", ""), f"{path}: about")
-    config = RouterConfig(**about["config"])
-    names = sorted({key.rpartition("/")[0] for key in tensors})
-    routers = {
-        name: AuxiliaryRouter(
-            tensors[f"{name}/into_DH"], tensors[f"{name}/out_HE"], config.threshold
-        )
-        for name in names
-    }
-    quality = RouterQuality(**about["quality"])
-    return CausalRouter(routers, config, quality, about["weights"], about["step"])
+    with laid_out(path):
+        config = from_dict(RouterConfig, about["config"], f"{path}: config")
+        names = sorted({key.rpartition("/")[0] for key in tensors})
+        routers = {
+            name: AuxiliaryRouter(
+                tensors[f"{name}/into_DH"], tensors[f"{name}/out_HE"], config.threshold
+            )
+            for name in names
+        }
+        quality = RouterQuality(**about["quality"])
+        return CausalRouter(routers, config, quality, about["weights"], about["step"])
 
 
 def router_path(checkpoint: Path) -> Path:

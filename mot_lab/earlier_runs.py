@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mot_lab.runtime.plain_files import read_json
+from mot_lab.runtime.plain_files import laid_out, read_json
 from mot_lab.training import Run
 
 
@@ -20,8 +20,10 @@ def require_same_evaluators(folder: Path, evaluators: Mapping[str, Any]) -> None
     path = folder / "study.json"
     if not path.exists():
         return
-    kept = read_json(path)["evaluators"]
-    if changed := [key for key in evaluators if kept.get(key) != evaluators[key]]:
+    with laid_out(path):
+        kept = read_json(path)["evaluators"]
+        changed = [key for key in evaluators if kept.get(key) != evaluators[key]]
+    if changed:
         key = changed[0]
         raise ValueError(
             f"the runs in {folder} were scored with {key} {kept.get(key)}, now it would be "

@@ -6,6 +6,8 @@ from being built.
 
 import math
 
+from mot_lab.parsing import shown
+
 MOST_STEPS = 10_000_000
 MOST_SEED = 2**32 - 1  # numpy's and Lightning's
 MOST_THINGS = 2**31 - 1  # scenes, recordings: what indices of 32 bits count
@@ -27,14 +29,16 @@ def require_between(settings: object, least: float, most: float, *names: str) ->
         value = getattr(settings, name)
         for each in value if isinstance(value, list | tuple) else (value,):
             if not least <= each <= most:  # NaN is refused here too
-                raise ValueError(f"{name} {value} must be at least {least} and at most {most}")
+                raise ValueError(
+                    f"{name} {shown(value)} must be at least {least} and at most {most:,}"
+                )
 
 
 def require_share(settings: object, *names: str) -> None:
     """Refuse what is not from 0 to 1."""
     for name in names:
         if not 0 <= getattr(settings, name) <= 1:
-            raise ValueError(f"{name} {getattr(settings, name)} must be between 0 and 1")
+            raise ValueError(f"{name} {shown(getattr(settings, name))} must be between 0 and 1")
 
 
 def require_positive(settings: object, most: float, *names: str) -> None:
@@ -42,4 +46,4 @@ def require_positive(settings: object, most: float, *names: str) -> None:
     for name in names:
         value = getattr(settings, name)
         if not (0 < value <= most and math.isfinite(value)):
-            raise ValueError(f"{name} {value} must be above 0 and at most {most:g}")
+            raise ValueError(f"{name} {shown(value)} must be above 0 and at most {most:g}")

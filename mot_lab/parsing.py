@@ -1,7 +1,9 @@
 """Typed configurations from plain values, every key and type checked."""
 
+import re
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -23,7 +25,7 @@ def from_dict(kind: type[Config], values: Mapping[str, Any], where: str = "") ->
     Raises:
         ValueError: one line that names the key, the value and what is allowed.
     """
-    _require_keys(kind, values, where)
+    require_keys(kind, values, where)
     hints = get_type_hints(kind)
     settled = {key: _value(hints[key], value, _below(where, key)) for key, value in values.items()}
     try:
@@ -32,9 +34,18 @@ def from_dict(kind: type[Config], values: Mapping[str, Any], where: str = "") ->
         raise ValueError(_placed(error, kind, where)) from None
 
 
+@contextmanager
+def under(where: str) -> Iterator[None]:
+    """Inside, a ValueError gets the key that what is wrong stands under."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
 def one_line(error: Exception) -> str:
-    """An error's message without line breaks or repeated blanks."""
-    return " ".join(str(error).split())
+    """An error's message without line breaks, repeated blanks and what a terminal would obey."""
+    return printable(str(error))
 
 
 def root_cause(error: BaseException) -> str:
@@ -46,11 +57,30 @@ def root_cause(error: BaseException) -> str:
         if deeper is None:
             break
         error = deeper
-    said = " ".join(str(error).split())
+    said = printable(str(error))
     return f"{type(error).__name__}: {said[:200]}" if said else type(error).__name__
 
 
-def _require_keys(kind: type[Any], values: object, where: str) -> None:
+def printable(text: str) -> str:
+    """A text on one line, characters that do not print as Python writes them.
+
+    Example:
+        >>> printable("a\\n b\\x1b[31m")
+        'a b\\\\x1b[31m'
+    """
+    words = " ".join(text.split())
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
+
+
+def require_keys(kind: type[Any], values: object, where: str) -> None:
+    """Refuse keys that a dataclass has not, and values without one that it needs.
+
+    Args:
+        kind, values, where: see `from_dict`; the values of known keys may be anything.
+
+    Raises:
+        ValueError: one line that names the key.
+    """
     if not isinstance(values, Mapping):
         raise ValueError(f"{where or kind.__name__}: {shown(values)} must be a mapping of settings")
     known = [each.name for each in fields(kind)]
@@ -108,8 +138,9 @@ def _placed(error: ValueError, kind: type[Any], where: str) -> str:
     text = one_line(error)
     if not where:
         return text
-    first = text.split(" ", 1)[0].rstrip(":")
-    return f"{where}.{text}" if first in get_type_hints(kind) else f"{where}: {text}"
+    first = re.match(r"\w*", text)
+    named = first is not None and first[0] in get_type_hints(kind)
+    return f"{where}.{text}" if named else f"{where}: {text}"
 
 
 def _readable(hint: Any) -> str:
@@ -137,5 +168,8 @@ def _readable(hint: Any) -> str:
 
 def shown(value: object) -> str:
     """A value for a message, cut where it is long."""
-    text = " ".join(repr(value).split())
+    try:
+        text = printable(repr(value))
+    except ValueError:  # Python writes out no whole number of so many digits
+        text = "a number of more than 4,300 digits"
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]} .."

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -9,9 +10,10 @@ from mot_lab.causal_router import CausalRouter, load_router, router_path, weight
 from mot_lab.data.datamodule import MultimodalDataModule
 from mot_lab.data.prepare import DataConfig, PreparedData, prepare
 from mot_lab.module import ModelConfig, MultimodalModule
-from mot_lab.parsing import from_dict
+from mot_lab.parsing import from_dict, under
 from mot_lab.runtime.averaging import averages_in, load_weights
 from mot_lab.runtime.checkpoint import load_checkpoint
+from mot_lab.runtime.plain_files import laid_out
 
 
 @dataclass(frozen=True)
@@ -62,18 +64,29 @@ def load_without_router(path: Path, data: PreparedData | None = None) -> Trained
         data_settings = checkpoint[MultimodalDataModule.__qualname__]["config"]
     except KeyError as missing:
         raise ValueError(f"{path} is no checkpoint of mot-lab: it has no {missing}") from None
-    config = from_dict(DataConfig, data_settings)
-    # Answers have rows of every length: a compiled network would be compiled for each.
-    model = replace(from_dict(ModelConfig, settings["config"]), compile=False)
-    module = MultimodalModule(model, config.interface(), settings["arm"])
+    except TypeError:
+        raise ValueError(f"{path} is no checkpoint of mot-lab") from None
+    with under(str(path)), laid_out("its model"):
+        config = from_dict(DataConfig, data_settings, "data")
+        # Answers have rows of every length: a compiled network would be compiled for each.
+        model = replace(from_dict(ModelConfig, settings["config"], "model"), compile=False)
+        module = MultimodalModule(model, config.interface(), settings["arm"])
+    with laid_out(path):
+        _load_weights(module, checkpoint, path)
+        step = int(checkpoint["global_step"])
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return Trained(module.to(device).eval(), data or prepare(config), step)
+
+
+def _load_weights(module: MultimodalModule, checkpoint: dict[str, Any], path: Path) -> None:
+    """The averaged weights of a checkpoint."""
     if others := module.state_dict().keys() ^ checkpoint["state_dict"].keys():
         raise ValueError(
             f"{path} holds other weights than this version's, {sorted(others)[0]} for one: "
             f"train the run again"
         )
-    module.load_state_dict(checkpoint["state_dict"])
-    load_weights(dict(module.named_parameters()), averages_in(checkpoint))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return Trained(
-        module.to(device).eval(), data or prepare(config), int(checkpoint["global_step"])
-    )
+    try:
+        module.load_state_dict(checkpoint["state_dict"])
+        load_weights(dict(module.named_parameters()), averages_in(checkpoint))
+    except RuntimeError as error:  # torch's word for a weight of another shape
+        raise ValueError(f"{path} holds weights of other shapes: {error}") from None

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mot_lab.runtime.plain_files import read_json
+from mot_lab.runtime.plain_files import laid_out, read_json
 from mot_lab.runtime.run_folder import RunFolder
 from mot_lab.training import CHECKPOINT
 
@@ -39,8 +39,9 @@ def _behind(path: Path) -> list[Source]:
         return [_source(path / CHECKPOINT)]
     if (path / "study.json").exists():
         study = read_json(path / "study.json")
-        seed = study["seeds"][0]
-        return [_source(path / f"{arm}-seed{seed}" / CHECKPOINT) for arm in study["arms"]]
+        with laid_out(path / "study.json"):
+            names = [f"{arm}-seed{study['seeds'][0]}" for arm in study["arms"]]
+        return [_source(path / name / CHECKPOINT) for name in names]
     raise ValueError(
         f"{path} holds neither a run (run.json) nor a finished study (study.json): name a "
         f"checkpoint, a run's folder or a study's folder"

@@ -8,7 +8,7 @@ from typing import Any
 
 from evaluation.representation.separation import MEASURES, Score
 from mot_lab.runtime.files import atomic_file
-from mot_lab.runtime.plain_files import read_json
+from mot_lab.runtime.plain_files import laid_out, read_json
 
 SCHEMA = 1  # raised when a field changes its meaning or goes
 FILE = "representation.json"
@@ -111,8 +111,13 @@ def read_representation(folder: Path) -> Representation:
     if not path.exists():
         raise ValueError(f"{folder} holds no {FILE}: run `mot-lab represent` first")
     content = read_json(path)
-    if content["schema"] != SCHEMA:
-        raise ValueError(f"{path} has schema {content['schema']}; this version reads {SCHEMA}")
+    with laid_out(path):
+        if content["schema"] != SCHEMA:
+            raise ValueError(f"{path} has schema {content['schema']}; this version reads {SCHEMA}")
+        return _representation(content)
+
+
+def _representation(content: Mapping[str, Any]) -> Representation:
     arms = tuple(
         ArmStates(**{**arm, "depths": tuple(_depth(depth) for depth in arm["depths"])})
         for arm in content["arms"]

@@ -110,6 +110,8 @@ def _read_facts(client: MlflowClient, parent: Run, study: str, folder: Path) -> 
     if missing := [name for name in ("study.json", "config.yaml") if name not in present]:
         raise ValueError(f"study {study!r} is not finished: its run has no {missing} yet")
     facts = read_json(_download(client, parent, "study.json", folder))
+    if not isinstance(facts, dict):
+        raise ValueError(f"study.json of {study!r} holds {type(facts).__name__}, not a study")
     if facts.get("schema") != SCHEMA:
         raise ValueError(
             f"study.json of {study!r} has schema {facts.get('schema')!r}; "

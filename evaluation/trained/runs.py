@@ -31,7 +31,7 @@ from mot_lab.data.prepare import PreparedData
 from mot_lab.expert_load import ExpertTally
 from mot_lab.generation.generate import why_not
 from mot_lab.runtime.files import write_json
-from mot_lab.runtime.plain_files import read_json
+from mot_lab.runtime.plain_files import laid_out, read_json
 from mot_lab.trained import Trained, load_trained
 from mot_lab.training import Run
 
@@ -56,9 +56,11 @@ def _is_scored(target: Path, router: Path) -> bool:
     if not target.exists():
         return False
     scored = read_json(target)
-    if "causality" not in scored:  # of an earlier version
-        return False
-    return not router.exists() or scored["routing"]["router"] == router_record(load_router(router))
+    with laid_out(target):
+        if "causality" not in scored:  # of an earlier version
+            return False
+        kept = scored["routing"]["router"] if router.exists() else None
+    return not router.exists() or kept == router_record(load_router(router))
 
 
 def prepare_evaluators(config: EvaluationConfig, data: PreparedData) -> dict[str, Any]:

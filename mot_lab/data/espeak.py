@@ -14,6 +14,7 @@ from types import ModuleType
 
 import numpy as np
 
+from mot_lab.parsing import shown
 from mot_lab.tokens.speech_features import speech_extra
 
 RATE = 22_050
@@ -60,7 +61,7 @@ def speakers(voices: Sequence[str], speeds: Sequence[int], pitches: Sequence[int
     ):
         for number in numbers:
             if not low <= number <= high:
-                raise ValueError(f"{name} has {number}: espeak-ng speaks with {low} to {high}")
+                raise ValueError(f"{name} has {shown(number)}, must be from {low} to {high}")
     return [Speaker(v, speed, pitch) for v in voices for speed in speeds for pitch in pitches]
 
 

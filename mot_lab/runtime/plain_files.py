@@ -6,13 +6,14 @@ laughs"). YAML's tags make no objects.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from mot_lab.parsing import one_line
+from mot_lab.parsing import one_line, shown
 
 LEVELS = 64
 NODES = 100_000
@@ -46,6 +47,22 @@ def parse_json(text: str, where: str, object_pairs_hook: Pairs | None = None) ->
     raise ValueError(_too_deep(where))
 
 
+@contextmanager
+def laid_out(where: object) -> Iterator[None]:
+    """Inside, plain data of another layout than the one expected is an error like any other.
+
+    Raises:
+        ValueError: a key or a type that the code inside stumbles over; with ``where`` it stands.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+        what = f"{type(error).__name__}: {one_line(error)}"
+        raise ValueError(
+            f"{where} is laid out otherwise than this version reads ({what})"
+        ) from error
+
+
 def read_yaml(path: Path) -> Any:
     """What a YAML file in UTF-8 holds.
 
@@ -60,7 +77,7 @@ def parse_yaml(text: str, where: str) -> Any:
     """`read_yaml` of a text; ``where`` it stands is said in errors."""
     loader = None
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             return None
@@ -78,6 +95,17 @@ def parse_yaml(text: str, where: str) -> Any:
     finally:
         if loader is not None:
             loader.dispose()
+
+
+class _Loader(yaml.SafeLoader):
+    """Says where a value stands that is not what its tag says, or too long a number."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)  # type: ignore[no-untyped-call]
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            said = f"{shown(node.value)} is no {node.tag.rpartition(':')[2]} ({one_line(error)})"
+            raise yaml.constructor.ConstructorError(None, None, said, node.start_mark) from None
 
 
 def _text(path: Path) -> str:
@@ -103,6 +131,7 @@ def _measure(
         known[id(node)] = None
         inner = node.value
         if isinstance(node, yaml.MappingNode):
+            _require_once([key for key, _ in node.value], where)
             inner = [each for pair in node.value for each in pair]
         found = [_measure(each, known, where) for each in inner]
         size, levels = (
@@ -114,6 +143,17 @@ def _measure(
     if measured is None:
         raise ValueError(f"{where} has a value that stands inside itself")
     return measured
+
+
+def _require_once(keys: list[yaml.Node], where: str) -> None:
+    """YAML would take the last of several values of one key."""
+    said = set()
+    for key in keys:
+        if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+            if (key.tag, key.value) in said:
+                line = key.start_mark.line + 1
+                raise ValueError(f"{where}: line {line} gives {shown(key.value)} a second time")
+            said.add((key.tag, key.value))
 
 
 def _too_deep(where: str) -> str:

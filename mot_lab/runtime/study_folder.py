@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mot_lab.runtime.plain_files import read_json
+from mot_lab.runtime.plain_files import laid_out, read_json
 
 
 def study_name(folder: Path) -> str:
@@ -13,5 +13,5 @@ def study_name(folder: Path) -> str:
     record = folder / "study.json"
     if not record.is_file():
         return folder.name
-    name: str = read_json(record)["study"]
-    return name
+    with laid_out(record):
+        return str(read_json(record)["study"])

@@ -9,7 +9,7 @@ from requests import RequestException
 
 from mot_lab.parsing import root_cause
 from mot_lab.runtime.mlflow_store import StudyTracker
-from mot_lab.runtime.plain_files import read_json
+from mot_lab.runtime.plain_files import laid_out, read_json
 from mot_lab.runtime.run_folder import RunFolder
 from mot_lab.runtime.sending import sync_run
 
@@ -53,7 +53,9 @@ def send_study(folder: str | Path, tracking_uri: str) -> dict[str, int]:
 def _send_record(tracker: StudyTracker, folder: Path) -> dict[str, Any]:
     """Send ``study.json`` and ``config.yaml`` to the parent run; returns the study's arms."""
     record = read_json(folder / "study.json")
-    tracker.set_tags({"mlflow.note.content": _description(record, tracker)})
+    with laid_out(folder / "study.json"):
+        description = _description(record, tracker)
+    tracker.set_tags({"mlflow.note.content": description})
     for name in ("study.json", "config.yaml"):
         tracker.log_artifact(folder / name)
     arms: dict[str, Any] = record["arms"]

@@ -34,8 +34,8 @@ def cells_per_side(downsample: int, canvas: int) -> int:
     """Latent cells of a side of one picture; ValueError where the canvas does not divide."""
     if canvas % downsample:
         raise ValueError(
-            f"an autoencoder that makes {downsample} x {downsample} pixels one latent cell does "
-            f"not fit a canvas of {canvas}: change one of them"
+            f"downsample {downsample}: a network that makes {downsample} x {downsample} pixels one "
+            f"latent cell does not fit a canvas of {canvas}; change one of them"
         )
     return canvas // downsample
 

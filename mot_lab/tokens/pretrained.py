@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from operator import index
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
 from mot_lab.runtime.cache import cached
+from mot_lab.runtime.plain_files import laid_out
 from mot_lab.tokens.autoencoder import (
     latent_statistics,
     picture_latent_shape,
@@ -64,7 +66,8 @@ def pretrained_latent_shape(path: str, subfolder: str, canvas: int) -> tuple[int
             f"{described(path, subfolder)} is {kind_of(config)}, no diffusers AutoencoderKL: "
             f"give one, or say kind 'vq' of a VQ model"
         )
-    return picture_latent_shape(config["latent_channels"], downsampling(config), canvas)
+    with laid_out(f"config.json of {described(path, subfolder)}"):
+        return picture_latent_shape(index(config["latent_channels"]), downsampling(config), canvas)
 
 
 def weights_hash(config: Mapping[str, Any], model: nn.Module) -> str:
@@ -90,7 +93,7 @@ def saved_config(path: str, subfolder: str) -> dict[str, Any]:
         )
     try:
         return dict(AutoencoderKL.load_config(path, subfolder=subfolder or None))
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"no config.json at {described(path, subfolder)}: {error}") from error
 
 

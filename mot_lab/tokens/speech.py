@@ -17,7 +17,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 from mot_lab.limits import MOST_PLACES, MOST_THINGS, require_between
-from mot_lab.runtime.plain_files import read_json
+from mot_lab.parsing import shown
+from mot_lab.runtime.plain_files import laid_out, read_json
 from mot_lab.tokens.speech_features import (
     BANDS,
     FFT,
@@ -76,7 +77,9 @@ class SpeechTokenizerConfig:
                 "features 'hubert' need the path of a HuBERT model, a folder or hub id"
             )
         if self.features == "log_mel" and self.path is not None and not self.saved:
-            raise ValueError(f"no saved speech units at {self.path!r}: give their folder")
+            raise ValueError(
+                f"path {self.path!r}: no saved speech units at that place; give their folder"
+            )
 
     def vocabulary(self) -> int:
         """K, without fitting anything."""
@@ -220,8 +223,9 @@ class SpeechTokenizer:
             ValueError: there are none, or the features they were fitted on are not the same now.
         """
         about = _read_about(folder)
-        features = load_features(about["features"])
-        if features.fingerprint != about["features_fingerprint"]:
+        with laid_out(Path(folder) / ABOUT):
+            features, fingerprint = load_features(about["features"]), about["features_fingerprint"]
+        if features.fingerprint != fingerprint:
             raise ValueError(
                 f"the speech units at {str(folder)!r} were fitted on other features than "
                 f"{about['features']} gives now: fit them again"
@@ -256,4 +260,10 @@ def _read_about(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / ABOUT
     if not path.is_file():
         raise ValueError(f"no saved speech units at {str(folder)!r}: give their folder")
-    return read_json(path)
+    with laid_out(path):
+        about: dict[str, Any] = read_json(path)
+        if not (isinstance(about["units"], int) and 1 <= about["units"] <= MOST_PLACES):
+            raise ValueError(
+                f"{path}: units {shown(about['units'])} must be from 1 to {MOST_PLACES:,}"
+            )
+    return about

@@ -1,5 +1,6 @@
 """VQ models that others trained, by folder or hub id: a diffusers ``VQModel`` or Chameleon's."""
 
+from operator import index
 from pickle import UnpicklingError
 from types import ModuleType
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import torch
 from diffusers.models import VQModel
 
+from mot_lab.runtime.plain_files import laid_out
 from mot_lab.tokens.fitting import downsampling
 from mot_lab.tokens.pictures import cells_per_side
 from mot_lab.tokens.pretrained import (
@@ -32,7 +34,8 @@ def pretrained_codes(path: str, subfolder: str, canvas: int) -> tuple[int, int]:
     if _is_chameleon(config, path, subfolder):
         chameleon = _chameleon()
         return chameleon.chameleon_codes(chameleon.vq_config(config), canvas)
-    return config["num_vq_embeddings"], cells_per_side(downsampling(config), canvas) ** 2
+    with laid_out(f"config.json of {described(path, subfolder)}"):
+        return index(config["num_vq_embeddings"]), cells_per_side(downsampling(config), canvas) ** 2
 
 
 def pretrained_vq(

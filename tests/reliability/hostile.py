@@ -4,8 +4,9 @@ import io
 import pickle
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -97,3 +98,15 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     assert ended.value.code == 2
     assert len(lines) == 1 and len(lines[0]) < 2000
     return lines[0]
+
+
+def other_layouts(content: Any) -> Iterator[Any]:
+    """Plain data with one thing in it gone or of another type."""
+    yield from (None, 3, -1.5, "x", [], {}, [[1]], {"x": None})
+    if not isinstance(content, dict):
+        return
+    for key, value in content.items():
+        rest = {other: each for other, each in content.items() if other != key}
+        yield rest
+        for other in other_layouts(value):
+            yield {**rest, key: other}

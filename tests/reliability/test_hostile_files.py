@@ -5,6 +5,7 @@ import pickle
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -18,10 +19,12 @@ from reliability.hostile import (
     archives,
     deep_json,
     hostile_yaml,
+    other_layouts,
     pickle_bombs,
     refusal,
 )
 from reliability.processes import SETTINGS, kill_group, start, study_command, wait_for
+from safetensors.torch import save
 from tokens.test_speech_hubert import save_hubert
 from transformers import ChameleonVQVAE
 from transformers.models.chameleon.configuration_chameleon import ChameleonVQVAEConfig
@@ -31,12 +34,16 @@ from evaluation.metrics.extractors import inception
 from evaluation.report.blocks import Alert, Code, Links, Points, Section, Sounds, Table, Text
 from evaluation.report.html import to_html
 from evaluation.report.markdown import to_markdown
+from evaluation.representation.checkpoints import find_checkpoints
+from evaluation.representation.record import read_representation
 from evaluation.store.read import _read_sample
-from mot_lab.causal_router import load_router
+from mot_lab.causal_router import FORMAT, load_router
 from mot_lab.runtime.checkpoint import AtomicCheckpointIO
+from mot_lab.runtime.study_folder import study_name
 from mot_lab.tokens.image import ImageTokenizerConfig, load_image_tokenizer
-from mot_lab.tokens.speech import ABOUT, SpeechTokenizer
+from mot_lab.tokens.speech import ABOUT, SpeechTokenizer, SpeechTokenizerConfig
 from mot_lab.tokens.speech_features import HubertFeatures, LogMelFeatures
+from mot_lab.trained import load_without_router
 
 SCRIPT = "<script>alert(1)</script> | `x`\n# head <img src=x onerror=alert(1)> \"'"
 
@@ -194,6 +201,133 @@ def test_models_of_others(
     record_property("handled", len(said) - len(went_off))
     assert went_off == []
     assert all(str(tmp_path) in message for message in said.values()), said
+
+
+def _checkpoint(path: Path, content: Any) -> Callable[[], object]:
+    torch.save(content, path)
+    return lambda: load_without_router(path)
+
+
+def _router(path: Path, content: Any) -> Callable[[], object]:
+    tensors = {f"0/text/{part}": torch.zeros(2, 2) for part in ("into_DH", "out_HE")}
+    path.write_bytes(save(tensors, {"format": FORMAT, "about": json.dumps(content)}))
+    return lambda: load_router(path)
+
+
+def _units(path: Path, content: Any) -> Callable[[], object]:
+    path.mkdir(exist_ok=True)
+    (path / ABOUT).write_text(json.dumps(content))
+    shape = (2, 8)
+    np.savez(path / "units.npz", centroids=np.zeros(shape), frames=np.zeros(shape), runs=[1, 1])
+    return lambda: [SpeechTokenizerConfig(path=str(path)).vocabulary(), SpeechTokenizer.load(path)]
+
+
+def _model(kind: str) -> Callable[[Path, Any], Callable[[], object]]:
+    def write(path: Path, content: Any) -> Callable[[], object]:
+        path.mkdir(exist_ok=True)
+        (path / "config.json").write_text(json.dumps(content))
+        config = ImageTokenizerConfig(kind=kind, path=str(path))  # type: ignore[arg-type]
+        return lambda: config.codes(16) if kind == "vq" else config.latent_shape(16)
+
+    return write
+
+
+def _study(path: Path, content: Any) -> Callable[[], object]:
+    path.mkdir(exist_ok=True)
+    (path / "study.json").write_text(json.dumps(content))
+    return lambda: [study_name(path), find_checkpoints([path])]
+
+
+def _states(path: Path, content: Any) -> Callable[[], object]:
+    path.mkdir(exist_ok=True)
+    (path / "representation.json").write_text(json.dumps(content))
+    return lambda: read_representation(path)
+
+
+OF_OTHERS: dict[str, tuple[Callable[[Path, Any], Callable[[], object]], Any]] = {
+    "checkpoint": (
+        _checkpoint,
+        {
+            "state_dict": {},
+            "loops": {},
+            "callbacks": {"ExponentialMovingAverage": {"averages": {}}},
+            "model_settings": {"config": {"backbone": {"width": 8, "heads": 2}}, "arm": "mot"},
+            "MultimodalDataModule": {"config": {"image": {"kind": "pixels"}, "patch": 4}},
+            "global_step": 1,
+        },
+    ),
+    "router": (
+        _router,
+        {
+            "config": {"steps": 3, "threshold": 0.5},
+            "quality": {"accuracy": 1.0, "precision": 1.0, "recall": 1.0},
+            "weights": "0",
+            "step": 1,
+        },
+    ),
+    "units": (
+        _units,
+        {
+            "units": 2,
+            "features": {"features": "log_mel"},
+            "features_fingerprint": LogMelFeatures().fingerprint,
+        },
+    ),
+    "vq": (
+        _model("vq"),
+        {
+            "_class_name": "VQModel",
+            "in_channels": 3,
+            "block_out_channels": [32],
+            "num_vq_embeddings": 8,
+        },
+    ),
+    "vae": (
+        _model("vae"),
+        {
+            "_class_name": "AutoencoderKL",
+            "in_channels": 3,
+            "block_out_channels": [32],
+            "latent_channels": 4,
+        },
+    ),
+    "study": (_study, {"study": "a", "seeds": [0], "arms": {"dense": {}}}),
+    "states": (
+        _states,
+        {
+            "schema": 1,
+            "split": "val",
+            "seed": 0,
+            "noised": False,
+            "modalities": ["text"],
+            "modality": [0],
+            "documents": 1,
+            "arms": [],
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OF_OTHERS)
+def test_plain_data_of_another_layout(
+    kind: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """Whole and harmless, and yet not what is expected there: refused by name, or made do with."""
+    write, content = OF_OTHERS[kind]
+    path = tmp_path / "given"
+    wrong = {}
+    layouts = list(other_layouts(content))
+    for layout in layouts:
+        try:
+            write(path, layout)()
+        except ValueError as error:
+            if str(path) not in str(error):
+                wrong[str(layout)] = str(error)
+        except Exception as error:
+            wrong[str(layout)] = repr(error)
+    record_property("tried", len(layouts))
+    record_property("handled", len(layouts) - len(wrong))
+    assert wrong == {}
 
 
 def test_a_store_names_only_its_own_files(tmp_path: Path) -> None:
