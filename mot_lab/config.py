@@ -15,7 +15,7 @@ from mot_lab.heads.diffusion import TRAIN_STEPS
 from mot_lab.limits import MOST_SEED, MOST_THINGS, require_between
 from mot_lab.module import ModelConfig
 from mot_lab.paper_figures import check_paper_figures
-from mot_lab.parsing import from_dict
+from mot_lab.parsing import from_dict, shown, under
 from mot_lab.runtime.plain_files import parse_yaml, read_yaml
 from mot_lab.step_time_ratios import check_step_time_ratios
 from mot_lab.study_arm import StudyArm, TrainingConfig, settle_arm
@@ -23,6 +23,7 @@ from mot_lab.study_arm import StudyArm, TrainingConfig, settle_arm
 Setting = Literal["transfusion", "chameleon", "chameleon_speech"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 MOST_PARALLEL = 256
+MOST_SEEDS = 1000
 
 
 @dataclass
@@ -52,7 +53,7 @@ class EvaluationConfig:
         if self.shown > self.images:
             raise ValueError(f"shown {self.shown} is more than the {self.images} images")
         for extractor in self.extractors:
-            parse_extractor(extractor)
+            parse_extractor(extractor).require_weights()
 
 
 @dataclass
@@ -95,21 +96,26 @@ class StudyConfig:
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.parsed_arms]
-        for name in (self.name, *names):
+        for key, name in (("", self.name), *(("arms: ", each) for each in names)):
             if not NAME.fullmatch(name):
                 raise ValueError(
-                    f"name {name!r} must be letters, digits, '.', '_' and '-', at most 100"
+                    f"{key}name {shown(name)} must be letters, digits, '.', '_' and '-', at most "
+                    "100, the first a letter or digit"
                 )
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise ValueError(
-                f"seeds {self.seeds} must be different whole numbers from 0, at least one"
+                f"seeds {shown(self.seeds)} must be different whole numbers from 0, at least one"
             )
+        if len(self.seeds) > MOST_SEEDS:
+            raise ValueError(f"seeds {shown(self.seeds)} must be at most {MOST_SEEDS}")
         require_between(self, 0, MOST_SEED, "seeds")
         require_between(self, 1, MOST_PARALLEL, "parallel_runs")
         if len(set(names)) != len(names):
-            raise ValueError(f"arms {names} repeat a name; name one by {{name: partition}}")
+            raise ValueError(
+                f"arms {shown(names)} must not repeat a name; name one by {{name: partition}}"
+            )
         if self.baseline not in names:
-            raise ValueError(f"baseline {self.baseline!r} is none of the arms {names}")
+            raise ValueError(f"baseline {shown(self.baseline)} is none of the arms {names}")
         self._require_setting()
         self._require_codec()
         check_paper_figures(self.paper, self.baseline)
@@ -155,8 +161,9 @@ class StudyConfig:
     def parsed_arms(self) -> list[StudyArm]:
         """The arms, in order."""
         modalities = self.data.interface().modalities
-        entries = expand_arms(self.arms, modalities)
-        return [settle_arm(entry, modalities, self.model, self.training) for entry in entries]
+        with under("arms"):
+            entries = expand_arms(self.arms, modalities)
+            return [settle_arm(entry, modalities, self.model, self.training) for entry in entries]
 
 
 def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
@@ -192,11 +199,13 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 def _override(values: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
-    if not separator:
-        raise ValueError(f"override {override!r} is not of the form key.sub=value")
+    if not separator or not all(key.split(".")):
+        raise ValueError(f"override {shown(override)} is not of the form key.sub=value")
     *parents, last = key.split(".")
     for parent in parents:
-        values = values.setdefault(parent, {})
-        if not isinstance(values, dict):
-            raise ValueError(f"override {override!r}: {parent} holds no settings")
+        inside = values.get(parent, {})
+        if not isinstance(inside, dict):
+            raise ValueError(f"override {shown(override)}: {shown(parent)} holds no settings")
+        values[parent] = dict(inside)  # another alias of it in the file stays as it is
+        values = values[parent]
     values[last] = parse_yaml(text, f"override {key}")

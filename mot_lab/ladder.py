@@ -18,7 +18,7 @@ from mot_lab.config import NAME, StudyConfig
 from mot_lab.earlier_runs import require_same_settings
 from mot_lab.flops import count_parameters
 from mot_lab.ladder_record import RECORD, SCHEMA
-from mot_lab.parsing import from_dict
+from mot_lab.parsing import from_dict, require_keys, shown
 from mot_lab.runtime.files import write_json
 from mot_lab.study_arm import merged
 from mot_lab.training import runs_of
@@ -98,15 +98,16 @@ def read_ladder(values: Mapping[str, Any], where: str) -> Ladder:
     """
     study = {key: value for key, value in values.items() if key != "ladder"}
     try:
-        name, changes = study.get("name"), values["ladder"]
+        require_keys(StudyConfig, study, "")
+        name, changes = study["name"], values["ladder"]
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise ValueError(
-                f"name {name!r} must be one of letters, digits, '.', '_' and '-', in quotes if it "
-                "looks like a number"
+                f"name {shown(name)} must be one of letters, digits, '.', '_' and '-', in quotes "
+                "if it looks like a number"
             )
         if not isinstance(changes, Mapping) or len(changes) < 2:
             raise ValueError(
-                f"ladder: {changes!r} must name at least two rungs, like "
+                f"ladder: {shown(changes)} must name at least two rungs, like "
                 "{w64: {model: {backbone: {width: 64}}}, w128: {model: {backbone: {width: 128}}}}"
             )
         rungs = tuple(_rung(name, str(key), study, each) for key, each in changes.items())
@@ -118,22 +119,35 @@ def read_ladder(values: Mapping[str, Any], where: str) -> Ladder:
 def _rung(ladder: str, name: str, study: dict[str, Any], changes: Any) -> Rung:
     if not NAME.fullmatch(name) or name in REPORT_FOLDERS:
         raise ValueError(
-            f"ladder.{name}: a rung is named by letters, digits, '.', '_' and '-', and neither "
-            f"{' nor '.join(REPORT_FOLDERS)}"
+            f"ladder.{shown(name)}: a rung is named by letters, digits, '.', '_' and '-', and "
+            f"neither {' nor '.join(REPORT_FOLDERS)}"
         )
     if not isinstance(changes, Mapping) or not set(changes) <= set(RUNG_KEYS):
         raise ValueError(
-            f"ladder.{name}: {changes!r} must be settings below {', '.join(RUNG_KEYS)}; all else "
-            "is the same at every rung"
+            f"ladder.{name}: {shown(changes)} must be settings below {', '.join(RUNG_KEYS)}; all "
+            "else is the same at every rung"
         )
-    values = {**merged(study, changes), "name": f"{ladder}-{name}"}
     try:
+        _require_settings(study, changes)
+        values = {**merged(study, changes), "name": f"{ladder}-{name}"}
         config = from_dict(StudyConfig, values)
     except ValueError as error:
         raise ValueError(f"ladder.{name}: {error}") from None
     text = f"# Rung {name} of the ladder {ladder}.\n" + yaml.safe_dump(values, sort_keys=False)
     places = config.data.rows * config.data.row_length
     return Rung(name, config, text, _baseline_parameters(config), places)
+
+
+def _require_settings(study: Any, changes: Any, where: str = "") -> None:
+    """Refuse a study whose value the rung's settings would replace unread."""
+    for key, change in changes.items():
+        if isinstance(change, Mapping) and study.get(key) is not None:
+            if not isinstance(study[key], Mapping):
+                raise ValueError(
+                    f"{where}{key}: {shown(study[key])} must be settings, as the rung's are: "
+                    f"{shown(change)}"
+                )
+            _require_settings(study[key], change, f"{where}{key}.")
 
 
 def _baseline_parameters(config: StudyConfig) -> int:

@@ -1,7 +1,10 @@
 """Step-time ratios that are stated, not measured: what another system took per step."""
 
-import math
 from collections.abc import Mapping, Sequence
+
+from mot_lab.parsing import shown
+
+MOST_RATIO = 1e6
 
 
 def check_step_time_ratios(ratios: Mapping[str, float], arms: Sequence[str], baseline: str) -> None:
@@ -18,11 +21,13 @@ def check_step_time_ratios(ratios: Mapping[str, float], arms: Sequence[str], bas
     for arm, ratio in ratios.items():
         if arm not in others:
             raise ValueError(
-                f"step_time_ratios.{arm}: {ratio} is of none of the arms {', '.join(others)}, "
-                f"which are compared with {baseline}"
+                f"step_time_ratios.{shown(arm)}: {ratio} is of none of the arms "
+                f"{', '.join(others)}, which are compared with {baseline}"
             )
-        if not (math.isfinite(ratio) and ratio > 0):
-            raise ValueError(f"step_time_ratios.{arm}: {ratio} must be above 0")
+        if not 0 < ratio <= MOST_RATIO:
+            raise ValueError(
+                f"step_time_ratios.{arm}: {ratio} must be above 0 and at most {MOST_RATIO:g}"
+            )
 
 
 def read_step_time_ratios(stated: Sequence[str]) -> dict[str, float]:

@@ -53,12 +53,10 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         cadence = ("val_every", "log_every", "checkpoint_every")
         require_between(self, 1, MOST_STEPS, "steps", *cadence)
-        require_between(self, 0, MOST_NORM, "gradient_clip")
+        require_between(self, 0, MOST_NORM, "gradient_clip", "spike_sigmas")
         require_between(self, 0, MOST_WORKERS, "num_workers")
         if not 0 <= self.average_decay < 1:
             raise ValueError(f"average_decay {self.average_decay} must be at least 0 and below 1")
-        if self.spike_sigmas < 0:
-            raise ValueError(f"spike_sigmas {self.spike_sigmas} must not be negative; 0 is no rule")
         if self.val_every > self.steps:
             raise ValueError(f"val_every {self.val_every} is more than the {self.steps} steps")
 

@@ -114,7 +114,7 @@ def test_a_wrong_override_is_one_line_that_names_arm_and_key(entry: Any, named: 
     with pytest.raises(ValueError) as caught:
         from_dict(StudyConfig, {**STUDY, "arms": ["dense", {"odd": entry}]})
     message = str(caught.value)
-    assert "\n" not in message and message.startswith("arm 'odd': ")
+    assert "\n" not in message and message.startswith("arms: arm 'odd': ")
     for each in named:
         assert each in message, message
 

@@ -28,7 +28,7 @@ def expand_arms(entries: str | Sequence[object], modalities: Sequence[str]) -> l
     """
     if isinstance(entries, str):
         if entries != ALL_PARTITIONS:
-            raise ValueError(f"arms: {entries!r} must be a list, or {ALL_PARTITIONS}")
+            raise ValueError(f"{entries!r} must be a list, or {ALL_PARTITIONS}")
         entries = [ALL_PARTITIONS]
     if ALL_PARTITIONS not in entries:
         return list(entries)

@@ -77,7 +77,8 @@ class TransformerConfig:
         require_between(self, 1, MOST_ROPE_BASE, "rope_base")
         if self.width % (2 * self.heads):
             raise ValueError(
-                f"width {self.width} must be a multiple of 2 * heads = {2 * self.heads}"
+                f"width {self.width} must be a multiple of 2 * heads = {2 * self.heads} (RoPE), "
+                f"heads {self.heads}"
             )
 
     @property

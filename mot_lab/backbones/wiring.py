@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise, permutations
 
+from mot_lab.parsing import shown
+
 Tower = tuple[str, ...]
 Partition = tuple[Tower, ...]
 
@@ -52,22 +54,26 @@ class Wiring:
         if not self.output:
             object.__setattr__(self, "output", self.attention)
         for kind in WEIGHT_KINDS:
-            listed = [name for tower in getattr(self, kind) for name in tower]
-            if sorted(listed) != sorted(self.modalities):
+            towers = [list(tower) for tower in getattr(self, kind)]
+            if sorted(name for tower in towers for name in tower) != sorted(self.modalities):
                 raise ValueError(
-                    f"{kind}: {[list(tower) for tower in getattr(self, kind)]} must name each "
-                    f"of the modalities {list(self.modalities)} exactly once"
+                    f"{kind}: {shown(towers)} must name each of the modalities "
+                    f"{list(self.modalities)} exactly once"
                 )
         names = [tower_name(tower) for tower in self.feed_forward]
         for tower, count in self.experts.items():
             if tower not in names:
-                raise ValueError(f"experts: {tower!r} is no feed-forward tower; there are {names}")
+                raise ValueError(
+                    f"experts: {shown(tower)} is no feed-forward tower; there are {names}"
+                )
             if isinstance(count, bool) or not isinstance(count, int):
-                raise ValueError(f"experts: tower {tower!r} has {count!r}, needs a whole number")
+                raise ValueError(
+                    f"experts: tower {tower!r} has {shown(count)}, needs a whole number"
+                )
             if not 1 <= count <= MOST_EXPERTS:
                 raise ValueError(
-                    f"experts: tower {tower!r} has {count} experts, needs at least 1 and at most "
-                    f"{MOST_EXPERTS}"
+                    f"experts: tower {tower!r} has {shown(count)} experts, needs at least 1 and at "
+                    f"most {MOST_EXPERTS}"
                 )
         _ = self.cells  # fails here, not in the middle of a run
 
@@ -224,7 +230,7 @@ def parse_arm(spec: object, modalities: Sequence[str]) -> Arm:
             unknown = set(value) - {*WEIGHT_KINDS, "experts"}
             if unknown:
                 raise ValueError(
-                    f"arm {name!r}: unknown {sorted(unknown)}; "
+                    f"arm {shown(name)}: unknown {sorted(map(shown, unknown))}; "
                     f"there are {[*WEIGHT_KINDS, 'experts']}"
                 )
             kinds = {
@@ -237,8 +243,8 @@ def parse_arm(spec: object, modalities: Sequence[str]) -> Arm:
             wiring = _uniform(names, _partition(value), {})
         return Arm(str(name), f"{value}", wiring)
     raise ValueError(
-        f"arm {spec!r} is neither a name, nor a partition like [[text], [image]], "
-        f"nor one entry {{name: partition}}"
+        f"arm {shown(spec)} must be a name, a partition like [[text], [image]], "
+        f"or one entry {{name: partition}}"
     )
 
 
@@ -246,26 +252,30 @@ def _named(name: str, names: tuple[str, ...]) -> Arm:
     arms = named_arms(names)
     if name in arms:
         return arms[name]
-    if match := re.fullmatch(r"(mot_text_)?moe_(\d+)x", name):
+    if match := re.fullmatch(r"(mot_text_)?moe_(\d{1,6})x", name):
         experts = int(match[2])
         text_only = bool(match[1])
         towers = _separate(names) if text_only else _shared(names)
         tower = "text" if text_only else tower_name(names)
         description = f"{experts} expert-choice experts in tower {tower}"
         return Arm(name, description, _uniform(names, towers, {tower: experts}))
-    raise ValueError(f"unknown arm {name!r}; known for {list(names)}: {', '.join(arms)}")
+    raise ValueError(f"unknown arm {shown(name)}; known for {list(names)}: {', '.join(arms)}")
 
 
 def _experts(value: object) -> dict[str, int]:
     if not isinstance(value, Mapping):
-        raise ValueError(f"experts: {value!r} must be a mapping of towers to numbers of experts")
+        raise ValueError(
+            f"experts: {shown(value)} must be a mapping of towers to numbers of experts"
+        )
     return dict(value)
 
 
 def _partition(value: object) -> Partition:
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
-        raise ValueError(f"{value!r} is no partition; write it like [[text], [image]]")
+        raise ValueError(f"{shown(value)} is no partition; write it like [[text], [image]]")
     for tower in value:
         if not isinstance(tower, Sequence) or isinstance(tower, str) or not tower:
-            raise ValueError(f"tower {tower!r} must be a list of modalities, like [text, image]")
+            raise ValueError(
+                f"tower {shown(tower)} must be a list of modalities, like [text, image]"
+            )
     return tuple(tuple(str(name) for name in tower) for tower in value)

@@ -29,13 +29,14 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from mot_lab.config import load_study, read_settings
+    from mot_lab.config import MOST_SEEDS, load_study, read_settings
     from mot_lab.ladder import read_ladder
+    from mot_lab.parsing import printable
 
     overrides = list(options.overrides)
     if options.seeds is not None:
-        if options.seeds < 1:
-            raise ValueError(f"--seeds {options.seeds} must be at least 1")
+        if not 1 <= options.seeds <= MOST_SEEDS:
+            raise ValueError(f"--seeds {options.seeds} must be at least 1 and at most {MOST_SEEDS}")
         overrides.append(f"seeds={list(range(options.seeds))}")
     settings = read_settings(options.config, overrides)
     if "ladder" in settings:
@@ -44,7 +45,7 @@ def _run(options: argparse.Namespace) -> None:
     config = load_study(options.config, overrides)
     text = options.config.read_text()
     if overrides:
-        text += "\n# changed on the command line: " + " ".join(overrides) + "\n"
+        text += "\n# changed on the command line: " + printable(" ".join(overrides)) + "\n"
     _run_study(config, text, options.runs / config.name, options)
 
 

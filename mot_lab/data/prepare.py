@@ -23,6 +23,7 @@ from mot_lab.data.speech_pool import SpeechPool
 from mot_lab.data.styles import StyleConfig
 from mot_lab.data.tokenizers import load_images, load_speech, load_style, load_texts
 from mot_lab.limits import MOST_PLACES, MOST_SEED, MOST_THINGS, require_between, require_share
+from mot_lab.parsing import shown, under
 from mot_lab.runtime.cache import cached, content_key
 from mot_lab.tokens.image import ImageTokenizer, ImageTokenizerConfig
 from mot_lab.tokens.speech import SpeechTokenizer
@@ -30,6 +31,7 @@ from mot_lab.tokens.text import TextTokenizer, TextTokenizerConfig, least_vocabu
 from mot_lab.tokens.vq import VQTokenizer
 
 FRAME = 4  # begin and end tokens of a block and of its document
+MOST_BATCH = 2**28  # places of a batch; the paper's largest has 3.1 million
 MOST_STYLES = 3  # an arm may be any partition of the modalities
 ProseSplit = Literal["train", "val", "test"]
 # Scenes of unseen emojis go with the test prose: there is no other kind of prose.
@@ -53,8 +55,8 @@ class DataConfig:
         patch: side of an image token, in latent positions; of no meaning for discrete codes.
         train_scenes: how many different scenes training draws from.
         eval_scenes: how many scenes each held-out split has.
-        prose_share: share of prose in the documents that show neither speech nor a style, whose
-            shares come first; gaps at the ends of rows are filled with prose besides.
+        prose_share: of the drawn documents without speech or styles, those that are prose; gaps at
+            the ends of rows are filled with prose besides.
         caption_first: share of pairs with the caption before the picture (80%: Transfusion).
         caption_dropout: share of those pairs that lose their caption, for classifier-free guidance
             (no source gives MoT's).
@@ -102,6 +104,11 @@ class DataConfig:
         """What is known of documents and vocabulary before there are any; how long captions are
         is seen when they are prepared.
         """
+        if self.rows * self.row_length > MOST_BATCH:
+            raise ValueError(
+                f"rows {self.rows} of row_length {self.row_length} must be at most {MOST_BATCH:,} "
+                "places together"
+            )
         interface = self.interface()
         for name, each in interface.others.items():
             places = (each.length or 1) + FRAME
@@ -121,15 +128,19 @@ class DataConfig:
         """What a model must know, without preparing anything."""
         others = {"image": self._pictures("image", self.image)}
         if self.speech is not None:
-            others["speech"] = Codes(self.speech.tokenizer.vocabulary())
+            with under("speech.tokenizer.path"):
+                others["speech"] = Codes(self.speech.tokenizer.vocabulary())
         for name, style in self.styles.items():
             others[name] = self._pictures(f"styles.{name}.image", style.image)
-        return DataInterface(self.text.vocabulary(), others)
+        with under("text.path"):
+            vocabulary = self.text.vocabulary()
+        return DataInterface(vocabulary, others)
 
     def _pictures(self, where: str, image: ImageTokenizerConfig) -> Codes | Latents:
-        if image.kind == "vq":
-            return Codes(*image.codes(self.scenes.canvas))
-        shape = image.latent_shape(self.scenes.canvas)
+        with under(where if image.path is None else f"{where}.path {shown(image.path)}"):
+            if image.kind == "vq":
+                return Codes(*image.codes(self.scenes.canvas))
+            shape = image.latent_shape(self.scenes.canvas)
         if shape[1] % self.patch or shape[2] % self.patch:
             raise ValueError(
                 f"patch {self.patch} does not divide the {shape[1]} x {shape[2]} positions of the "

@@ -30,6 +30,7 @@ GROUNDS = {
 }
 MAX_OBJECTS = 12
 MOST_PIXELS = 4096
+MOST_GRID = 64
 # What OpenMoji 17 has: distinct drawings beside one unseen concept, and concepts to keep back.
 MOST_EMOJIS, MOST_UNSEEN = 1061, 313
 # Tries to put together a scene of one split before the configuration is called impossible.
@@ -58,7 +59,8 @@ class ScenesConfig:
     grounds: int = 4
 
     def __post_init__(self) -> None:
-        require_between(self, 1, MOST_PIXELS, "canvas", "grid")
+        require_between(self, 1, MOST_PIXELS, "canvas")
+        require_between(self, 1, MOST_GRID, "grid")
         require_between(self, 1, MOST_EMOJIS, "emojis")
         require_between(self, 1, MOST_UNSEEN, "unseen_concepts")
         if self.canvas % self.grid:

@@ -27,6 +27,7 @@ from mot_lab.data.speech_sources import (
     usable,
 )
 from mot_lab.limits import MOST_THINGS, require_between, require_positive, require_share
+from mot_lab.parsing import shown, under
 from mot_lab.runtime.cache import cached
 from mot_lab.tokens.image import ImageTokenizer
 from mot_lab.tokens.speech import (
@@ -99,10 +100,12 @@ class SpeechConfig:
             ValueError: names the voice, or the file.
         """
         if self.source == ESPEAK:
-            require_voices(self.voices)
+            with under("data.speech.voices"):
+                require_voices(self.voices)
         elif not Path(self.source).is_file():
             raise ValueError(
-                f"source {self.source!r} must be {ESPEAK} or the file of a manifest of recordings"
+                f"data.speech.source {shown(self.source)} must be {ESPEAK} or the file of a "
+                "manifest of recordings"
             )
 
     def speakers(self) -> list[Speaker]:

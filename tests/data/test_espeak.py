@@ -67,7 +67,7 @@ def test_speakers_are_every_combination() -> None:
 
 
 def test_wrong_speakers_are_refused() -> None:
-    with pytest.raises(ValueError, match="speeds has 20: espeak-ng speaks with 80 to 450"):
+    with pytest.raises(ValueError, match="speeds has 20, must be from 80 to 450"):
         speakers(["en-us"], [20], [50])
     with pytest.raises(ValueError, match="pitches has 100"):
         speakers(["en-us"], [160], [100])
