@@ -27,7 +27,7 @@ experiments: $(READY)  ## run every study of experiments/openmoji and refresh wh
 	$(BIN)/python experiments/run_all.py
 
 reliability: $(READY)  ## inject every fault that a run must survive, and keep the count in README.md
-	PYTHONPATH=tests $(BIN)/python tests/reliability/run.py
+	$(BIN)/python tests/reliability/run.py
 
 mutations: $(READY)  ## make deliberate errors and see that the tests notice
 	$(BIN)/python tests/mutations.py

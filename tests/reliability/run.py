@@ -112,7 +112,8 @@ def main() -> None:
     code = subprocess.run(command, env=environment, cwd=ROOT, check=False).returncode
     minutes = (time.monotonic() - began) / 60
     found = counts(report)
-    for name, each in found.items():
+    for name in options.only or PROMISES:
+        each = found[name]
         print(f"{name:24s}{each.handled:6d} /{each.tried:6d}{each.seconds:8.0f} s")
     if not options.only:
         day = datetime.now(UTC).date().isoformat()
