@@ -179,7 +179,7 @@ def test_killed_in_the_middle(
     """The server itself, by kill -9, and no proxy before it."""
     process = child(train_tracked, tmp_path, server.address, LONG)
     run = tmp_path / "dense-seed0"
-    wait_for(lambda: last_step(run) >= 50 and "log-batch" in log(server))
+    wait_for(lambda: last_step(run) >= 50 and "log-batch" in log(server), 300)
     server.kill()
     try:
         at = last_step(run)
