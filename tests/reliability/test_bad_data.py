@@ -22,11 +22,15 @@ from evaluation.files.caption_files import read_captions
 from evaluation.files.picture_folder import PictureFolder
 from evaluation.files.scores import score_pictures
 from evaluation.metrics.suite import Evaluators
+from evaluation.report.blocks import Section
+from evaluation.report.fairness import fairness_blocks
+from evaluation.report.html import to_html
 from mot_lab.data.datamodule import MultimodalDataModule
 from mot_lab.data.prepare import DataConfig, prepare
 from mot_lab.data.recordings import read_manifest, read_picture, read_recording
 from mot_lab.data.speech_sources import LeftOut, SpokenManifest, usable
 from mot_lab.fairness import _recordings, _require_every_modality
+from mot_lab.fairness_record import Fairness
 from mot_lab.parsing import from_dict
 from mot_lab.runtime import cache
 from mot_lab.tokens.speech_features import UnusableRecording, require_sound
@@ -270,6 +274,9 @@ def test_what_is_left_out_stands_in_the_report_for_every_arm(tmp_path: Path) -> 
     assert check.what == "recordings left out" and check.equal
     assert check.values["mot"] == check.values["dense"]
     assert str(check.values["dense"]).startswith("train: 2 unusable, 1 long; val: 0 unusable")
+    record = Fairness((check,), {}).record(allowed_unequal=False)
+    page = to_html("a", [Section("a", "a", fairness_blocks({"fairness": record}))], {})
+    assert "recordings left out" in page and "train: 2 unusable, 1 long; val: 0 unusable" in page
 
 
 def spoken_config(path: Path, **speech: object) -> DataConfig:
