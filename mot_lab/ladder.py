@@ -119,7 +119,7 @@ def read_ladder(values: Mapping[str, Any], where: str) -> Ladder:
 def _rung(ladder: str, name: str, study: dict[str, Any], changes: Any) -> Rung:
     if not NAME.fullmatch(name) or name in REPORT_FOLDERS:
         raise ValueError(
-            f"ladder.{shown(name)}: a rung is named by letters, digits, '.', '_' and '-', and "
+            f"ladder.{name}: a rung is named by letters, digits, '.', '_' and '-', and "
             f"neither {' nor '.join(REPORT_FOLDERS)}"
         )
     if not isinstance(changes, Mapping) or not set(changes) <= set(RUNG_KEYS):

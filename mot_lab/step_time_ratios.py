@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-from mot_lab.parsing import shown
-
 MOST_RATIO = 1e6
 
 
@@ -21,7 +19,7 @@ def check_step_time_ratios(ratios: Mapping[str, float], arms: Sequence[str], bas
     for arm, ratio in ratios.items():
         if arm not in others:
             raise ValueError(
-                f"step_time_ratios.{shown(arm)}: {ratio} is of none of the arms "
+                f"step_time_ratios.{arm}: {ratio} is of none of the arms "
                 f"{', '.join(others)}, which are compared with {baseline}"
             )
         if not 0 < ratio <= MOST_RATIO:
