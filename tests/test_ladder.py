@@ -117,7 +117,7 @@ def test_a_wrong_rung_is_refused_before_the_first_is_prepared(
     path.write_text(yaml.safe_dump({**STUDY, "ladder": wrong}))
     with pytest.raises(SystemExit):
         main(["study", str(path), "--runs", str(tmp_path / "runs")])
-    assert "ladder.w9: width 9 must be a multiple" in capsys.readouterr().err
+    assert "ladder.w9: model.backbone.width 9 must be a multiple" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
 
