@@ -15,6 +15,7 @@ def test_another_tokenizer_in_the_same_file_makes_another_pool(
 ) -> None:
     monkeypatch.setenv("MOT_LAB_CACHE", str(tmp_path / "cache"))
     file = tmp_path / "tokenizer.json"
+    fit_text_tokenizer(["a configuration is read with its tokenizer"], 300, ["image"]).save(file)
     config = DataConfig(
         ScenesConfig(emojis=8, unseen_concepts=2, canvas=8),
         TextTokenizerConfig(path=str(file)),

@@ -224,7 +224,7 @@ def test_a_split_without_recordings_is_refused(
 @pytest.mark.parametrize(
     ("settings", "what"),
     [
-        ({"share": 1.5}, "share 1.5 of speech must be between 0 and 1"),
+        ({"share": 1.5}, "share 1.5 must be between 0 and 1"),
         ({"directions": ["speech_image"]}, "give some of text_speech, speech_text"),
         ({"directions": []}, "give some of text_speech"),
         ({"unusable": -1}, "unusable -1"),

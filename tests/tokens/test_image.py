@@ -142,7 +142,7 @@ def test_errors(fitted: ImageTokenizer, tmp_path) -> None:
         AutoencoderConfig(downsample=6)
     with pytest.raises(ValueError, match="space_to_depth 8 must be at most downsample 4"):
         AutoencoderConfig(downsample=4)
-    with pytest.raises(ValueError, match="width 20 must be a positive multiple of 32"):
+    with pytest.raises(ValueError, match="width 20 must be a multiple of 32"):
         AutoencoderConfig(width=20)
     with pytest.raises(
         ValueError, match="8 x 8 pixels one latent cell does not fit a canvas of 20"

@@ -148,7 +148,7 @@ def test_found_in_the_cache_and_by_path(fitted: VQTokenizer, cache: Path) -> Non
 
 
 def test_errors(fitted: VQTokenizer) -> None:
-    with pytest.raises(ValueError, match="size 1 of the codebook must be at least 2"):
+    with pytest.raises(ValueError, match="size 1 must be at least 2"):
         VQConfig(size=1)
     with pytest.raises(ValueError, match="commitment -1 must not be negative"):
         VQConfig(commitment=-1)
