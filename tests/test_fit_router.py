@@ -203,9 +203,14 @@ def test_a_bad_file_is_refused(spoil: Callable[[Path], None], reason: str, tmp_p
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [{"steps": 0}, {"lr": 0.0}, {"lr": 1e-3, "final_lr": 1e-2}, {"threshold": 1.0}],
+    ("wrong", "what"),
+    [
+        ({"steps": 0}, "steps 0 must be at least 1"),
+        ({"lr": 0.0}, "lr 0.0 must be above 0"),
+        ({"lr": 1e-3, "final_lr": 1e-2}, "final_lr 0.01 must be .* at most lr 0.001"),
+        ({"threshold": 1.0}, "threshold 1.0 must lie between 0 and 1"),
+    ],
 )
-def test_wrong_settings_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="router"):
+def test_wrong_settings_are_refused(wrong: dict[str, float], what: str) -> None:
+    with pytest.raises(ValueError, match=what):
         RouterConfig(**wrong)

@@ -26,7 +26,7 @@ from evaluation.report.tables import to_csv
 from evaluation.store.read import read_study
 from evaluation.store.study_record import StudyRecord
 from evaluation.wording import Numbers
-from mot_lab.runtime.files import atomic_file
+from mot_lab.runtime.files import atomic_file, lacks_room, not_written
 from mot_lab.step_time_ratios import check_step_time_ratios
 
 Makers = Mapping[str, Callable[[], Figure]]
@@ -60,7 +60,12 @@ def build_report(
     client = MlflowClient(tracking_uri)
     for path in write_report(record, out):
         folder = Path("report") / path.relative_to(out).parent
-        client.log_artifact(record.run_id, str(path), folder.as_posix())
+        try:
+            client.log_artifact(record.run_id, str(path), folder.as_posix())
+        except Exception as error:  # MLflow's, sqlite's or of the copy
+            if lacks_room(error):
+                raise not_written(f"{path.name} in {tracking_uri}", error) from error
+            raise
     return out / "report.html"
 
 

@@ -30,6 +30,7 @@ from mot_lab.generation.prompts import Prompt
 from mot_lab.generation.sampling import Sampling
 from mot_lab.generation.tasks import generate_captions, generate_images, generate_texts
 from mot_lab.model import MultimodalModel
+from mot_lab.runtime.files import atomic_file
 from mot_lab.tokens.speech import SpeechTokenizer
 from mot_lab.tokens.vq import VQTokenizer
 
@@ -170,16 +171,14 @@ def _speech(data: PreparedData) -> tuple[SpeechPool, SpeechTokenizer]:
 
 
 def _save_picture(image_HWC: np.ndarray, folder: Path, name: str) -> str:
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image_HWC).save(path)
+    with atomic_file(folder / name) as file:
+        Image.fromarray(image_HWC).save(file, "PNG")
     return name
 
 
 def _save_sound(tokenizer: SpeechTokenizer, units: np.ndarray, folder: Path, name: str) -> str:
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
     wave, rate = tokenizer.decode(units)
     loudest = max(float(np.abs(wave).max()), 1e-6)
-    wavfile.write(path, rate, (32767 * 0.9 * wave / loudest).astype(np.int16))
+    with atomic_file(folder / name) as file:
+        wavfile.write(file, rate, (32767 * 0.9 * wave / loudest).astype(np.int16))
     return name

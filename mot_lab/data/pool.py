@@ -90,22 +90,25 @@ def encode_pictures(
     """
 
     def build(folder: Path) -> None:
-        encoded: np.memmap | None = None
+        path = folder / "encoded.npy"
         style = f", {rendering}" if rendering else ""
         what = f"encoding {scenes.count} {scenes.split} scenes{style}"
-        for start in track(range(0, scenes.count, ENCODE_BATCH), description=what):
-            number = min(ENCODE_BATCH, scenes.count - start)
-            pixels_NHWC = scenes.source.pictures(scenes.split, scenes.seed, start, number)
-            if rendering:
-                pixels_NHWC = RENDERINGS[rendering](pixels_NHWC)
-            part = np.asarray(tokenizer.encode(pixels_NHWC))
-            if encoded is None:
-                shape = (scenes.count, *part.shape[1:])
-                path = folder / "encoded.npy"
-                encoded = np.lib.format.open_memmap(path, "w+", part.dtype, shape)
-            encoded[start : start + number] = part
-        assert encoded is not None
-        encoded.flush()
+        # not through a memory map: there a full disk ends the process with SIGBUS, unsaid
+        with path.open("wb") as file:
+            for start in track(range(0, scenes.count, ENCODE_BATCH), description=what):
+                number = min(ENCODE_BATCH, scenes.count - start)
+                pixels_NHWC = scenes.source.pictures(scenes.split, scenes.seed, start, number)
+                if rendering:
+                    pixels_NHWC = RENDERINGS[rendering](pixels_NHWC)
+                part = np.asarray(tokenizer.encode(pixels_NHWC))
+                if start == 0:
+                    header = {
+                        "descr": np.lib.format.dtype_to_descr(part.dtype),
+                        "fortran_order": False,
+                        "shape": (scenes.count, *part.shape[1:]),
+                    }
+                    np.lib.format.write_array_header_1_0(file, header)
+                file.write(part.tobytes())
 
     key = {"pictures": 1, "of": scenes.key, "by": tokenizer.fingerprint, "rendering": rendering}
     return np.load(cached("pictures", key, build) / "encoded.npy", mmap_mode="r")

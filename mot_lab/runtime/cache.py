@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from mot_lab.plain import plain
-from mot_lab.runtime.files import write_json
+from mot_lab.runtime.files import lacks_room, not_written, write_json
 
 CHECKSUMS = "checksums.json"
 FORMAT = 2  # of a cached folder; 1 had no checksums
@@ -71,7 +71,11 @@ def _build(final: Path, build: Callable[[Path], None]) -> None:
         build(building)
         write_json(building / CHECKSUMS, _checksums(building))
         building.rename(final)
-    except OSError as error:
+    except Exception as error:  # libraries raise whatever they like of a full disk
+        if lacks_room(error):
+            raise not_written(final, error) from error
+        if not isinstance(error, OSError):
+            raise
         if not final.exists():  # not a lost race: a real failure
             raise OSError(f"could not prepare {final}: {error}; nothing is left of it") from error
     finally:

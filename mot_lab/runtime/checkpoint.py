@@ -16,7 +16,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from mot_lab.runtime.files import atomic_file
+from mot_lab.runtime.files import atomic_file, not_written
 from mot_lab.runtime.signals import begin_steps, end_steps, stop_code, stop_if_asked
 
 
@@ -33,10 +33,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             with atomic_file(target) as file:
                 torch.save(checkpoint, file)
         except (OSError, RuntimeError) as error:  # torch.save turns a full disk into RuntimeError
-            raise OSError(
-                f"could not write the checkpoint {target}: {error}. "
-                "An earlier one under this name is whole."
-            ) from error
+            said = not_written(f"the checkpoint {target}", error)
+            raise OSError(f"{said}. An earlier one under this name is whole.") from error
 
     def load_checkpoint(
         self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None

@@ -6,14 +6,16 @@ finite is kept as the string ``"NaN"``, ``"Infinity"`` or ``"-Infinity"``, and t
 many there are in ``nonfinite``.
 """
 
+import errno
 import json
 import math
+import os
 from collections.abc import Mapping
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from mot_lab.runtime.files import atomic_file
+from mot_lab.runtime.files import atomic_file, not_written
 
 RESERVED = ("step", "time", "nonfinite")
 
@@ -37,12 +39,14 @@ class MetricsFile:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             _drop_torn_line(self.path)
             self._file = FileIO(self.path, "ab")  # unbuffered: a kill loses no line
-        written = self._file.write(line)
-        if written != len(line):
+        whole = os.path.getsize(self.path)
+        try:
+            if self._file.write(line) != len(line):  # a disk takes what it has room for
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
             self.close()
-            raise OSError(
-                f"{self.path}: the line of step {step} was cut at {written} bytes: disk full?"
-            )
+            os.truncate(self.path, whole)
+            raise not_written(self.path, error) from error
 
     def rewind(self, step: int) -> int:
         """Forget every line beyond ``step``: training goes on from there. Returns how many."""

@@ -5,15 +5,18 @@ One experiment per study; in it one parent run (``mot_lab.kind=study``) and a ch
 """
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
+import filelock
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-from mot_lab.runtime.moved_store import artifacts_beside, follow_move
+from mot_lab.runtime.moved_store import ARTIFACTS, artifacts_beside, follow_move
 from mot_lab.runtime.run_folder import RunRecord
 
 # MLflow's defaults (7 retries of 120 s) hold the caller of a dead tracker for minutes, and print
@@ -41,8 +44,28 @@ def connect(tracking_uri: str) -> MlflowClient:
         os.environ.setdefault(name, value)
     if (file := sqlite_file(tracking_uri)) is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            _create_store(file)
         follow_move(file)
     return MlflowClient(tracking_uri=tracking_uri)
+
+
+def _create_store(file: Path) -> None:
+    """An empty sqlite store that appears whole: MLflow builds its tables in dozens of migrations,
+    and a database that was left in the middle of them is never taken again.
+    """
+    with filelock.FileLock(file.with_name(f".{file.name}.lock")):
+        if file.exists():  # another process was faster
+            return
+        folder = file.with_name(f".{file.name}.making")
+        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed here
+        folder.mkdir()
+        beside = folder / file.name
+        try:
+            SqlAlchemyStore(f"sqlite:///{beside}", str(file.parent / ARTIFACTS)).engine.dispose()
+            os.replace(beside, file)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def find_experiment(client: MlflowClient, tracking_uri: str, study: str) -> str:

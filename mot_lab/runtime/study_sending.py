@@ -6,8 +6,10 @@ from typing import Any
 
 from mlflow.exceptions import MlflowException
 from requests import RequestException
+from sqlalchemy.exc import SQLAlchemyError
 
 from mot_lab.parsing import root_cause
+from mot_lab.runtime.files import lacks_room, not_written
 from mot_lab.runtime.mlflow_store import StudyTracker
 from mot_lab.runtime.plain_files import laid_out, read_json
 from mot_lab.runtime.run_folder import RunFolder
@@ -42,7 +44,9 @@ def send_study(folder: str | Path, tracking_uri: str) -> dict[str, int]:
             sent[run.name] = sync_run(run, tracking_uri, _costs(arm) if arm else None)
         if arms:
             tracker.finish()
-    except (MlflowException, RequestException) as error:
+    except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
+        if lacks_room(error):
+            raise not_written(f"the tracking store {tracking_uri}", error) from error
         raise TrackerDown(
             f"the tracking store {tracking_uri} failed ({root_cause(error)}); nothing is lost: "
             f"when it is back, mot-lab sync {folder} --tracking-uri {tracking_uri} sends the rest"

@@ -120,8 +120,13 @@ class RunLogger(Logger):
         asked = stop_code() is not None
         bad = "interrupted" if asked else "failed"
         self.record.status = "finished" if status == "success" else bad
-        self.folder.save_record(self.record)
         self._metrics.close()
+        try:
+            self.folder.save_record(self.record)
+        except OSError:
+            if status == "success":
+                raise
+            return  # what made training fail is what is to be said, a full disk say
         if asked:
             self.patience = min(self.patience, HURRIED_PATIENCE)
         else:

@@ -150,7 +150,7 @@ def test_found_in_the_cache_and_by_path(fitted: VQTokenizer, cache: Path) -> Non
 def test_errors(fitted: VQTokenizer) -> None:
     with pytest.raises(ValueError, match="size 1 must be at least 2"):
         VQConfig(size=1)
-    with pytest.raises(ValueError, match="commitment -1 must not be negative"):
+    with pytest.raises(ValueError, match="commitment -1 must be at least 0"):
         VQConfig(commitment=-1)
     with pytest.raises(ValueError, match="space_to_depth 4 must be at most downsample 2"):
         VQConfig(downsample=2)
