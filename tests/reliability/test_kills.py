@@ -3,6 +3,7 @@
 The temporary folder is on another file system where the machine has one in memory (/dev/shm).
 """
 
+import json
 import random
 import tempfile
 import time
@@ -150,7 +151,7 @@ def test_while_tokenizers_are_fitted_and_caches_built(
     draw = random.Random(task.__name__)
     (tmp_path / "whole").mkdir()
     seconds = _timed(with_temporary_folder, elsewhere, task, tmp_path / "whole")
-    whole = digests(tmp_path / "whole")
+    whole = _contents(tmp_path / "whole")
     kills = amount(1, 8)
     for number in range(kills):
         folder = tmp_path / str(number)
@@ -160,14 +161,24 @@ def test_while_tokenizers_are_fitted_and_caches_built(
         _kill(process)
         found = {
             name: each
-            for name, each in digests(folder).items()
+            for name, each in _contents(folder).items()
             if not any(part.startswith(".") for part in Path(name).parts)
         }
         assert found.items() <= whole.items()
         _finish(child(with_temporary_folder, elsewhere, task, folder))
-        assert {name: digests(folder)[name] for name in whole} == whole
+        assert _contents(folder).items() >= whole.items()
     record_property("tried", kills)
     record_property("handled", kills)
+
+
+def _contents(folder: Path) -> dict[str, str]:
+    """Digests; of diffusers' configurations their text, without the folder they were read from."""
+    found = digests(folder)
+    for name in found:
+        if name.endswith("config.json"):
+            config = json.loads((folder / name).read_text())
+            found[name] = json.dumps({k: v for k, v in config.items() if k != "_name_or_path"})
+    return found
 
 
 def test_while_the_report_is_written(tmp_path: Path, elsewhere, record_property) -> None:
