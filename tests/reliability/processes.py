@@ -9,6 +9,8 @@ import hashlib
 import json
 import multiprocessing
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -124,6 +126,42 @@ def kill_group(process: subprocess.Popen[str] | multiprocessing.Process) -> None
     with contextlib.suppress(ProcessLookupError):
         os.kill(process.pid, signal.SIGKILL)
         os.killpg(process.pid, signal.SIGKILL)
+
+
+def kill_at_random(
+    start: Callable[[], multiprocessing.Process],
+    clear: Callable[[], object],
+    seconds: float,
+    draw: random.Random,
+) -> None:
+    """kill -9 after a random share of the time that a process takes undisturbed.
+
+    Where it was done before (the machine was busier while it was timed), it is started again and
+    killed sooner.
+
+    Args:
+        start: the process.
+        clear: away with what a process that was done has made.
+        seconds: that it takes undisturbed.
+        draw: the random share.
+    """
+    while True:
+        process = start()
+        time.sleep(draw.uniform(0.05, 0.8) * seconds)
+        kill_group(process)
+        process.join()
+        if process.exitcode == -signal.SIGKILL:
+            return
+        assert process.exitcode == 0
+        clear()
+        seconds /= 2
+
+
+def emptied(folder: Path) -> Path:
+    """The folder, new or without what stood in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
 
 
 def wait_for(what: Callable[[], bool], seconds: float = 120) -> None:

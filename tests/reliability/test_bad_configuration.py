@@ -104,8 +104,8 @@ def require_buildable(config: StudyConfig, place: int) -> None:
 @pytest.mark.parametrize(
     "mutants, quick, whole",
     [
-        pytest.param(changed(STUDIES[:6]), 110, 8000, id="laptop"),
-        pytest.param(changed(STUDIES[6:]), 110, 8000, id="paper"),
+        pytest.param(changed(STUDIES[:6]), 110, 3000, id="laptop"),
+        pytest.param(changed(STUDIES[6:]), 110, 3000, id="paper"),
         pytest.param(changed(LADDERS), 10, 400, id="ladders"),
         pytest.param(scribbled(), 50, 4000, id="text"),
     ],

@@ -1,13 +1,15 @@
 """A cache is whole or absent, whoever is killed; damage is named; two may build the same one."""
 
 import random
+import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from reliability.amounts import amount
-from reliability.processes import child, digests, kill_group, prepare_data
+from reliability.processes import child, digests, kill_at_random, prepare_data
 
 from mot_lab.runtime import cache
 from mot_lab.runtime.cache import CHECKSUMS, cached
@@ -33,11 +35,8 @@ def test_killed_while_it_fits_and_encodes(tmp_path: Path, undisturbed, record_pr
     kills, handled = amount(3, 16), 0
     for number in range(kills):
         folder = tmp_path / str(number)
-        process = child(prepare_data, folder)
-        time.sleep(rng.uniform(0.05, 0.95) * seconds)
-        kill_group(process)
-        process.join()
-        assert process.exitcode == -9  # it was at work
+        clear = partial(shutil.rmtree, folder)
+        kill_at_random(partial(child, prepare_data, folder), clear, seconds, rng)
         found = {name: each for name, each in digests(folder).items() if name[0] != "."}
         begun = {name.split("/")[0] for name in found}
         sound = found == {name: each for name, each in whole.items() if name.split("/")[0] in begun}

@@ -5,9 +5,11 @@ The temporary folder is on another file system where the machine has one in memo
 
 import json
 import random
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from reliability.processes import (
     child,
     curve,
     digests,
+    emptied,
+    kill_at_random,
     kill_group,
     last_step,
     tiny_runs,
@@ -154,11 +158,9 @@ def test_while_tokenizers_are_fitted_and_caches_built(
     whole = _contents(tmp_path / "whole")
     kills = amount(1, 8)
     for number in range(kills):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        process = child(with_temporary_folder, elsewhere, task, folder)
-        time.sleep(draw.uniform(0.05, 0.7) * seconds)
-        _kill(process)
+        folder = emptied(tmp_path / str(number))
+        start = partial(child, with_temporary_folder, elsewhere, task, folder)
+        kill_at_random(start, partial(emptied, folder), seconds, draw)
         found = {
             name: each
             for name, each in _contents(folder).items()
@@ -190,10 +192,9 @@ def test_while_the_report_is_written(tmp_path: Path, elsewhere, record_property)
     whole = digests(tmp_path / "whole")
     out = tmp_path / "out"
     kills = amount(1, 8)
+    start = partial(child, with_temporary_folder, elsewhere, write_report, uri, out)
     for _ in range(kills):
-        process = child(with_temporary_folder, elsewhere, write_report, uri, out)
-        time.sleep(draw.uniform(0.2, 0.8) * seconds)
-        _kill(process)
+        kill_at_random(start, partial(shutil.rmtree, out), seconds, draw)
         found = digests(out) if out.exists() else {}
         assert {k: v for k, v in found.items() if not Path(k).name.startswith(".")}.items() <= (
             whole.items()
@@ -210,9 +211,10 @@ def test_while_the_tracking_store_is_made(tmp_path: Path, record_property) -> No
     draw = random.Random(0)
     seconds = _timed(make_store, tmp_path / "whole")
     for number in range(6):
-        process = child(make_store, tmp_path / str(number))
-        time.sleep(draw.uniform(0.1, 0.7) * seconds)
-        _kill(process)
-        _finish(child(make_store, tmp_path / str(number)))
+        folder = tmp_path / str(number)
+        clear = partial(shutil.rmtree, folder)
+        kill_at_random(partial(child, make_store, folder), clear, seconds, draw)
+        _finish(child(make_store, folder))
+        assert not list(folder.glob(".mlflow.db.making"))
     record_property("tried", 6)
     record_property("handled", 6)
