@@ -1,9 +1,12 @@
-"""Seconds to draw pictures and to write text at the demo's size, cached and recomputed, as JSON.
+"""Seconds to draw pictures and to write text at the demo's size, as JSON.
 
 Random weights: what is drawn does not matter for the time. Pictures take 50 DDIM steps without
-guidance; text is 256 tokens after a prompt, read once by a cache, or again for every token.
+guidance. Text is the likeliest tokens after a prompt, in three ways that take turns in each round:
+by `generate`, which reads every place once; by reading everything again for each token (timed for
+every 16th: the time depends on nothing but the length); and by transformers' `generate` with the
+Llama of equal shape and its default cache. One thread.
 
-python -m benchmarks.generation [scenes] [tokens]
+python -m benchmarks.generation [rounds] [tokens] [scenes]
 """
 
 import json
@@ -24,8 +27,9 @@ from mot_lab.data.documents import TextSegment
 from mot_lab.data.packing import TEXT_ID, Layout
 from mot_lab.environment import environment
 from mot_lab.generation.decoder import Decoder
-from mot_lab.generation.prompts import Piece, document_piece, token_piece
-from mot_lab.generation.tasks import generate_images
+from mot_lab.generation.prompts import document_piece, token_piece
+from mot_lab.generation.tasks import generate_images, generate_texts
+from mot_lab.generation.writer import Vocabulary
 from mot_lab.model import MultimodalModel
 from mot_lab.tokens.text import fit_text_tokenizer
 
@@ -34,21 +38,32 @@ RESULTS = Path(__file__).parent / "results"
 STEPS = 50
 CAPTION = 12  # tokens
 ROWS = (1, 4)
-TARGETS = {"pictures_s": 60.0, "speedup": 5.0}
+TARGETS = {"pictures_s": 60.0, "speedup": 5.0, "of_llama": 1.0}
+AGAIN = 16
+Texts = list[list[int]]
+Write = Callable[[np.ndarray, int, int], Texts]  # prompt, rows, tokens
 
 
 def main() -> None:
-    scenes = int(sys.argv[1]) if len(sys.argv) > 1 else 64
-    tokens = int(sys.argv[2]) if len(sys.argv) > 2 else 256
+    numbers = [int(word) for word in sys.argv[1:]]
+    rounds, tokens, scenes = (*numbers, *(5, 256, 64)[len(numbers) :])
+    torch.set_num_threads(1)
     config = load_study(STUDY)
     arms = [arm.name for arm in config.parsed_arms]
+    models = {arm: _model(config, arm) for arm in arms}
+    rng = np.random.default_rng(0)
+    captions = [rng.integers(9, 256, CAPTION) for _ in range(scenes)]
     result = {
         "study": config.name,
+        "rounds": rounds,
         "scenes": scenes,
         "denoising_steps": STEPS,
         "tokens": tokens,
         "targets": TARGETS,
-        "arms": {arm: _arm(config, arm, scenes, tokens) for arm in track(arms, "generating")},
+        "text": {
+            f"{rows} rows": _texts(models, captions[0], rows, tokens, rounds) for rows in ROWS
+        },
+        "pictures_s": {arm: _pictures(*models[arm], captions) for arm in arms},
         "environment": environment("32-true"),
     }
     text = json.dumps(result, indent=2)
@@ -57,24 +72,60 @@ def main() -> None:
     print(text)
 
 
-def _arm(config: StudyConfig, arm: str, scenes: int, tokens: int) -> dict[str, object]:
-    model, layout = _model(config, arm)
-    rng = np.random.default_rng(0)
-    captions = [rng.integers(9, 256, CAPTION) for _ in range(scenes)]
+def _pictures(model: MultimodalModel, layout: Layout, captions: list[np.ndarray]) -> float:
     generate_images(model, captions[:2], layout, 0, 2)  # once, to have everything loaded
-    pictures = _seconds(lambda: generate_images(model, captions, layout, 0, STEPS))
-    texts: dict[str, object] = {}
-    for rows in ROWS:
-        prompt = document_piece([TextSegment(captions[0])], None, layout)
-        cached = _seconds(lambda: _write(model, layout, prompt, rows, tokens))  # noqa: B023
-        again = _seconds(lambda: _rewrite(model, layout, prompt, rows, tokens))  # noqa: B023
-        texts[f"{rows} rows"] = {
-            "cached_s": cached,
-            "recomputed_s": again,
-            "speedup": again / cached,
-            "cached_tokens_per_s": rows * tokens / cached,
-        }
-    return {"pictures_s": pictures, "text": texts}
+    began = perf_counter()
+    generate_images(model, captions, layout, 0, STEPS)
+    return perf_counter() - began
+
+
+def _texts(
+    models: dict[str, tuple[MultimodalModel, Layout]],
+    prompt: np.ndarray,
+    rows: int,
+    tokens: int,
+    rounds: int,
+) -> dict[str, object]:
+    """Milliseconds of a step (a token of every row) in every way, and their ratios in a round."""
+    first, _ = next(iter(models.values()))
+    ways = {"llama": _llama(first)} | {arm: _cached(*models[arm]) for arm in models}
+    times: dict[str, list[float]] = {name: [] for name in (*ways, *map(_again, models))}
+    same = dict.fromkeys(models, True)
+    for write in ways.values():
+        write(prompt, rows, 2)  # once, to have everything loaded
+    for _ in track(range(rounds), f"{rows} rows"):
+        for name, write in ways.items():
+            began = perf_counter()
+            texts = write(prompt, rows, tokens)
+            times[name].append((perf_counter() - began) / tokens)
+            assert [len(text) for text in texts] == [tokens] * rows, name
+            if name in models:
+                began = perf_counter()
+                chosen = _recomputed(*models[name], prompt, texts)
+                times[_again(name)].append((perf_counter() - began) / len(chosen))
+                same[name] &= chosen == list(zip(*texts, strict=True))[::AGAIN]
+    ms = {name: 1000 * np.array(seconds) for name, seconds in times.items()}
+    return {
+        "llama_ms": _spread(ms["llama"]),
+        "arms": {
+            arm: {
+                "cached_ms": _spread(ms[arm]),
+                "recomputed_ms": _spread(ms[_again(arm)]),
+                "speedup": _spread(ms[_again(arm)] / ms[arm]),
+                "of_llama": _spread(ms[arm] / ms["llama"]),
+                "same_text": same[arm],
+            }
+            for arm in models
+        },
+    }
+
+
+def _again(arm: str) -> str:
+    return f"{arm} again"
+
+
+def _spread(values: np.ndarray) -> dict[str, float]:
+    return {name: float(getattr(np, name)(values)) for name in ("median", "min", "max")}
 
 
 def _model(config: StudyConfig, arm: str) -> tuple[MultimodalModel, Layout]:
@@ -94,36 +145,61 @@ def _model(config: StudyConfig, arm: str) -> tuple[MultimodalModel, Layout]:
     )
     names = list(interface.others)
     texts = fit_text_tokenizer(["a red heart"], interface.text_vocabulary, names)
-    return model, Layout.of(texts, config.data.row_length, interface)
+    layout = Layout.of(texts, config.data.row_length, interface)
+    with torch.no_grad():
+        model.autoregressive.output.weight[layout.eos] = 0  # never the likeliest: none ends early
+    return model, layout
 
 
-def _write(model: MultimodalModel, layout: Layout, prompt: Piece, rows: int, tokens: int) -> None:
-    """The likeliest tokens, each fed alone."""
-    decoder = Decoder(model, layout, rows)
-    pieces = dict.fromkeys(range(rows), prompt)
+def _cached(model: MultimodalModel, layout: Layout) -> Write:
+    def write(prompt: np.ndarray, rows: int, tokens: int) -> Texts:
+        return generate_texts(model, [(TextSegment(prompt),)] * rows, layout, tokens)
+
+    return write
+
+
+@torch.inference_mode()
+def _recomputed(
+    model: MultimodalModel, layout: Layout, prompt: np.ndarray, texts: Texts
+) -> list[tuple[int, ...]]:
+    """What every 16th token of texts is when everything before it is read again."""
+    vocabulary = Vocabulary(layout, model.autoregressive.output.out_features, torch.device("cpu"))
+    barred_1V = vocabulary.barred([(None, False)])
+    begun = document_piece([TextSegment(prompt)], None, layout).token_S.tolist()
+    chosen = []
     with model.transformer.routing("causal"):
-        for _ in range(tokens):
-            chosen = decoder.feed(pieces).argmax(dim=-1).tolist()
-            pieces = {row: token_piece([token], [TEXT_ID]) for row, token in enumerate(chosen)}
+        for length in range(0, len(texts[0]), AGAIN):
+            ids = [begun + text[:length] for text in texts]
+            pieces = {row: token_piece(each, [TEXT_ID] * len(each)) for row, each in enumerate(ids)}
+            logits_RV = Decoder(model, layout, len(texts)).feed(pieces)
+            chosen.append(tuple(logits_RV.masked_fill(barred_1V, -torch.inf).argmax(-1).tolist()))
+    return chosen
 
 
-def _rewrite(model: MultimodalModel, layout: Layout, prompt: Piece, rows: int, tokens: int) -> None:
-    """The same, by reading everything so far again for every token."""
-    written = [list(prompt.token_S) for _ in range(rows)]
-    with model.transformer.routing("causal"):
-        for _ in range(tokens):
-            pieces = {
-                row: token_piece(ids, [TEXT_ID] * len(ids)) for row, ids in enumerate(written)
-            }
-            chosen = Decoder(model, layout, rows).feed(pieces).argmax(dim=-1).tolist()
-            for ids, token in zip(written, chosen, strict=True):
-                ids.append(token)
+def _llama(model: MultimodalModel) -> Write:
+    """Of the same width, layers, heads, hidden width and vocabulary."""
+    from transformers import LlamaConfig, LlamaForCausalLM
 
+    config = model.transformer.config
+    llama = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=model.autoregressive.output.out_features,
+            hidden_size=config.width,
+            intermediate_size=config.hidden,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            bos_token_id=None,
+            eos_token_id=None,
+            pad_token_id=0,
+        )
+    ).eval()
 
-def _seconds(work: Callable[[], object]) -> float:
-    began = perf_counter()
-    work()
-    return perf_counter() - began
+    def write(prompt: np.ndarray, rows: int, tokens: int) -> Texts:
+        token_BS = torch.from_numpy(prompt).expand(rows, -1)
+        token_BS = llama.generate(token_BS, max_new_tokens=tokens, do_sample=False)
+        return token_BS[:, len(prompt) :].tolist()
+
+    return write
 
 
 if __name__ == "__main__":

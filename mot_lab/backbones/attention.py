@@ -51,11 +51,12 @@ class AttentionContext:
     """What attention needs of a batch, computed once and used in every layer.
 
     Attributes:
-        mask: bool [B, 1, S, S] (`attention_mask`), or [B, 1, S, C] over the columns of a cache.
+        mask: bool [B, 1, S, S] (`attention_mask`), or [B, 1, S, C] over the columns of a cache;
+            None where all see everything.
         cos_T1E, sin_T1E: rotary angles of the tokens in grouped order.
     """
 
-    mask: Tensor
+    mask: Tensor | None
     cos_T1E: Tensor
     sin_T1E: Tensor
 

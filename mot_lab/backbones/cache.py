@@ -1,17 +1,18 @@
 """Keys and values of what was computed already: a row goes on at the price of its new tokens alone.
 
-Shapes: L layers, B rows, C columns, H heads, E head width; of one step: R of the rows, S places of
-each, T of these that are no padding, in grouped order.
+Shapes: L layers, B rows, C columns, N = B * C places of the cache, H heads, E head width; of one
+step: R of the rows, S places of each, T of these that are no padding, in grouped order.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mot_lab.backbones.attention import AttentionContext
+from mot_lab.backbones.attention import AttentionContext, rotary_angles
 from mot_lab.backbones.grouping import TokenGroups
 from mot_lab.backbones.transformer import Transformer
 
@@ -23,15 +24,14 @@ class LayerCache:
     """One layer's keys and values [B, C, H, E], and the places that a step writes and reads.
 
     Attributes:
-        row_T, column_T: where the step's tokens stand, in grouped order.
+        place_T: ``row * C + column`` of the step's tokens, in grouped order.
         row_R: the rows that the step computes; None for all of them in order.
         columns: as many as the step's longest row has.
     """
 
     key_BCHE: Tensor
     value_BCHE: Tensor
-    row_T: Tensor
-    column_T: Tensor
+    place_T: Tensor
     row_R: Tensor | None
     columns: int
 
@@ -40,7 +40,7 @@ class LayerCache:
         return self._write(self.key_BCHE, key_THE), self._write(self.value_BCHE, value_THE)
 
     def _write(self, kept_BCHE: Tensor, new_THE: Tensor) -> Tensor:
-        kept_BCHE[self.row_T, self.column_T] = new_THE.to(kept_BCHE.dtype)
+        kept_BCHE.flatten(0, 1).index_copy_(0, self.place_T, new_THE.to(kept_BCHE.dtype))
         seen_BCHE = kept_BCHE[:, : self.columns]
         seen_RCHE = seen_BCHE if self.row_R is None else seen_BCHE.index_select(0, self.row_R)
         return seen_RCHE.transpose(1, 2)
@@ -75,19 +75,22 @@ class KVCache:
 
     def __init__(self, transformer: Transformer, rows: int) -> None:
         config, weight = transformer.config, next(transformer.parameters())
-        shape = (config.layers, rows, 0, config.heads, config.width // config.heads)
+        head_width = config.width // config.heads
         self.transformer = transformer
         self.rows = rows
-        self.key_LBCHE, self.value_LBCHE = weight.new_empty(2, *shape).unbind(0)
+        self.key_LBCHE, self.value_LBCHE = weight.new_empty(
+            2, config.layers, rows, 0, config.heads, head_width
+        )
+        self._cos_sin_2C1E = weight.new_empty(2, 0, 1, head_width)
 
     def step(
         self,
         row_R: Sequence[int],
-        modality_RS: Tensor,
-        position_RS: Tensor,
-        last_RS: Tensor,
+        modality_RS: np.ndarray,
+        position_RS: np.ndarray,
+        last_RS: np.ndarray,
     ) -> CacheStep:
-        """Prepare to compute places of some rows, given on the CPU.
+        """Prepare to compute places of some rows.
 
         Args:
             row_R: rows, each at most once.
@@ -96,30 +99,29 @@ class KVCache:
                 be among them.
             last_RS: int64 last positions that the places see.
         """
-        real_RS = modality_RS >= 0
-        columns = int(last_RS[real_RS].max()) + 1
+        last_RS = np.where(modality_RS >= 0, last_RS, 0)
+        columns = int(last_RS.max()) + 1
         self._reserve(columns)
-        device = self.key_LBCHE.device
-        transformer = self.transformer
-        names = transformer.wiring.modalities
-        counts = {name: int((modality_RS == i).sum()) for i, name in enumerate(names)}
-        groups = TokenGroups.build(modality_RS.to(device), counts, transformer.wiring, True)
-        position_N = position_RS.flatten().to(device)
-        row_N = torch.tensor(row_R)[:, None].expand_as(position_RS).flatten().to(device)
-        row_T, column_T = groups.group(torch.stack([row_N, position_N], dim=1)).unbind(1)
-        mask_RSC = torch.arange(columns) <= last_RS.where(real_RS, 0)[..., None]
-        context = transformer.masked_context(mask_RSC[:, None].to(device), column_T)
+        device, wiring = self.key_LBCHE.device, self.transformer.wiring
+        place_RS = np.array(row_R)[:, None] * self.key_LBCHE.shape[2] + position_RS
+        of_step = torch.from_numpy(np.stack([modality_RS, place_RS, position_RS])).to(device)
+        counts = {name: int((modality_RS == i).sum()) for i, name in enumerate(wiring.modalities)}
+        groups = TokenGroups.build(of_step[0], counts, wiring, skip_absent=True)
+        place_T, position_T = groups.group(of_step[1:].flatten(1).t()).unbind(1)
+        cos_T1E, sin_T1E = self._cos_sin_2C1E.index_select(1, position_T)
+        mask = None
+        if last_RS.min() + 1 < columns:  # else every place sees all there is
+            mask = torch.from_numpy(np.arange(columns) <= last_RS[:, None, :, None]).to(device)
         every = list(row_R) == list(range(self.rows))
         chosen_R = None if every else torch.tensor(row_R, device=device)
         layers = [
-            LayerCache(key_BCHE, value_BCHE, row_T, column_T, chosen_R, columns)
+            LayerCache(key_BCHE, value_BCHE, place_T, chosen_R, columns)
             for key_BCHE, value_BCHE in zip(self.key_LBCHE, self.value_LBCHE, strict=True)
         ]
-        return CacheStep(groups, context, layers)
+        return CacheStep(groups, AttentionContext(mask, cos_T1E, sin_T1E), layers)
 
-    @torch.no_grad()
     def run(self, step: CacheStep, x_ND: Tensor) -> Tensor:
-        """Hidden states of a step's places, written into the cache on the way.
+        """Hidden states of a step's places, written into the cache on the way; without gradients.
 
         Args:
             step: the last one prepared.
@@ -133,10 +135,14 @@ class KVCache:
         return groups.restore(x_TD)
 
     def _reserve(self, columns: int) -> None:
-        missing = columns - self.key_LBCHE.shape[2]
-        if missing > 0:
-            # At least doubled, so that copying costs no more than writing did. Zeros, not memory as
-            # it was found: what is masked is multiplied by 0, and 0 times NaN would be seen.
-            more = max(missing, self.key_LBCHE.shape[2], GROWTH)
-            self.key_LBCHE = F.pad(self.key_LBCHE, (0, 0, 0, 0, 0, more))
-            self.value_LBCHE = F.pad(self.value_LBCHE, (0, 0, 0, 0, 0, more))
+        kept = self.key_LBCHE.shape[2]
+        if columns <= kept:
+            return
+        # At least doubled, so that copying costs no more than writing did. Zeros, not memory as
+        # it was found: what is masked is multiplied by 0, and 0 times NaN would be seen.
+        more = max(columns - kept, kept, GROWTH)
+        self.key_LBCHE = F.pad(self.key_LBCHE, (0, 0, 0, 0, 0, more))
+        self.value_LBCHE = F.pad(self.value_LBCHE, (0, 0, 0, 0, 0, more))
+        config, position_C = self.transformer.config, torch.arange(kept + more)
+        angles = rotary_angles(position_C, config.width // config.heads, config.rope_base)
+        self._cos_sin_2C1E = torch.stack(angles).to(self.key_LBCHE)

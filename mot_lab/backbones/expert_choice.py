@@ -6,7 +6,7 @@ nothing may be generated with it. Causal routing leaves the choice to an auxilia
 each token alone (`mot_lab.backbones.auxiliary_router`).
 
 Shapes: T tokens of the tower, D width, F hidden width, E experts, K tokens per expert under
-training routing, R tokens of one expert under causal routing.
+training routing, R pairs of an expert and a token that it takes under causal routing.
 """
 
 import torch
@@ -82,13 +82,18 @@ class ExpertChoice(nn.Module):
         assert self.auxiliary is not None, "Transformer.routing refuses this"
         score_TE = self.scores(x_TD)
         self.taken_TE = self.auxiliary.takes(x_TD)
-        y_TD = torch.zeros_like(x_TD)
-        for expert in range(self.router.out_features):
-            place_R = self.taken_TE[:, expert].nonzero()[:, 0]
-            y_RD = _swiglu(x_TD[place_R], self.gate_up_EDF[expert], self.down_EFD[expert])
-            y_RD = y_RD * score_TE[place_R, expert, None].to(y_RD.dtype)
-            y_TD = y_TD.index_add(0, place_R, y_RD.to(x_TD.dtype))
-        return y_TD
+        expert_R, place_R = self.taken_TE.t().nonzero(as_tuple=True)  # expert after expert
+        rows = torch.bincount(expert_R, minlength=self.router.out_features).tolist()
+        parts = [
+            _swiglu(x_RD, self.gate_up_EDF[expert], self.down_EFD[expert])
+            for expert, x_RD in enumerate(x_TD[place_R].split(rows))
+            if rows[expert]
+        ]
+        if not parts:
+            return torch.zeros_like(x_TD)
+        y_RD = torch.cat(parts)
+        y_RD = y_RD * score_TE[place_R, expert_R, None].to(y_RD.dtype)
+        return torch.zeros_like(x_TD).index_add(0, place_R, y_RD.to(x_TD.dtype))
 
     def forward_flops(self, tokens: float) -> float:
         """The dense feed-forward's (n / E tokens in each of E experts) and the router's 2 D E."""

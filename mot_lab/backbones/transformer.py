@@ -166,15 +166,11 @@ class Transformer(nn.Module):
     ) -> AttentionContext:
         """Mask and rotary angles of a batch; the angles have the precision of the weights."""
         position_T = groups.group(position_BS.flatten()[:, None])[:, 0]
-        return self.masked_context(attention_mask(document_BS, image_BS), position_T)
-
-    def masked_context(self, mask: Tensor, position_T: Tensor) -> AttentionContext:
-        """`context` of a given mask, for tokens in grouped order."""
         head_width = self.config.width // self.config.heads
         angles = rotary_angles(position_T, head_width, self.config.rope_base)
         dtype = next(self.parameters()).dtype
         cos_T1E, sin_T1E = (angle.to(dtype) for angle in angles)
-        return AttentionContext(mask, cos_T1E, sin_T1E)
+        return AttentionContext(attention_mask(document_BS, image_BS), cos_T1E, sin_T1E)
 
     def forward(
         self,

@@ -32,7 +32,7 @@ class Decoder:
         self.model = model
         self.layout = layout
         self.cache = KVCache(model.transformer, rows)
-        self.length = [0] * rows
+        self.length = np.zeros(rows, np.int64)
         self._weight = model.autoregressive.output.weight
 
     def restart(self, row: int) -> None:
@@ -46,28 +46,32 @@ class Decoder:
         Returns:
             next-token logits [R, V] after the last place of each piece, in the mapping's order.
         """
-        sizes = [len(piece.token_S) for piece in pieces.values()]
-        token_RW, modality_RW, position_RW, last_RW = np.zeros(
-            (4, len(sizes), max(sizes)), np.int64
-        )
-        modality_RW[:] = PADDING
-        image_RW = np.full(token_RW.shape, PADDING)
-        latents: list[np.ndarray] = []
-        for i, (row, piece) in enumerate(pieces.items()):
-            places, start = slice(0, sizes[i]), self.length[row]
-            token_RW[i, places] = piece.token_S
-            modality_RW[i, places] = piece.modality_S
-            image_RW[i, places] = piece.image_S
-            position_RW[i, places] = start + np.arange(sizes[i])
-            last_RW[i, places] = start + piece.last_seen()
-            latents += piece.latents
-            self.length[row] += sizes[i]
+        rows, parts = list(pieces), list(pieces.values())
+        size_R = np.array([len(piece.token_S) for piece in parts])
+        real_RW = np.arange(size_R.max()) < size_R[:, None]
+
+        def laid_out(arrays: list[np.ndarray]) -> np.ndarray:
+            """One array per row -> [R, W], ``PADDING`` behind each."""
+            laid_RW = np.full(real_RW.shape, PADDING)
+            laid_RW[real_RW] = np.concatenate(arrays)
+            return laid_RW
+
+        start_R1 = self.length[rows][:, None]
         step = self.cache.step(
-            list(pieces), *map(torch.from_numpy, (modality_RW, position_RW, last_RW))
+            rows,
+            laid_out([piece.modality_S for piece in parts]),
+            start_R1 + np.arange(real_RW.shape[1]),
+            start_R1 + laid_out([piece.last_seen() for piece in parts]),
         )
-        x_ND = self._embed(token_RW, image_RW, latents)
+        self.length[rows] += size_R
+        token_RW = laid_out([piece.token_S for piece in parts]).clip(0)
+        x_ND = self.model.autoregressive.embed(self._tensor(token_RW).flatten())
+        pictures = [latents_CHW for piece in parts for latents_CHW in piece.latents]
+        if pictures:
+            image_RW = laid_out([piece.image_S for piece in parts])
+            x_ND = self._place_pictures(x_ND, image_RW, pictures)
         hidden_ND = self.cache.run(step, x_ND)
-        place_R = np.arange(len(sizes)) * token_RW.shape[1] + np.array(sizes) - 1
+        place_R = np.arange(len(rows)) * real_RW.shape[1] + size_R - 1
         return self.model.autoregressive.logits(hidden_ND[self._tensor(place_R)])
 
     def denoiser(self, rows: Sequence[int]) -> Predict:
@@ -76,10 +80,9 @@ class Decoder:
         """
         head, block = self.model.diffusion, self.layout.blocks[self.layout.diffused or ""]
         assert head is not None and block.length is not None
-        first_RW = torch.tensor([self.length[row] for row in rows])[:, None]
-        position_RW = first_RW + torch.arange(block.length)
-        modality_RW = torch.full_like(position_RW, block.modality_id)
-        last_RW = position_RW[:, -1:].expand_as(position_RW)
+        position_RW = self.length[list(rows)][:, None] + np.arange(block.length)
+        modality_RW = np.full_like(position_RW, block.modality_id)
+        last_RW = np.broadcast_to(position_RW[:, -1:], position_RW.shape)
         step = self.cache.step(rows, modality_RW, position_RW, last_RW)
 
         @torch.no_grad()
@@ -90,17 +93,14 @@ class Decoder:
 
         return predict
 
-    def _embed(
-        self, token_RW: np.ndarray, image_RW: np.ndarray, latents: list[np.ndarray]
+    def _place_pictures(
+        self, x_ND: Tensor, image_RW: np.ndarray, pictures: list[np.ndarray]
     ) -> Tensor:
-        x_ND = self.model.autoregressive.embed(self._tensor(token_RW.reshape(-1)))
-        if not latents:
-            return x_ND
         assert self.model.diffusion is not None, "pictures of codes have no latents"
-        latents_NCHW = self._tensor(np.stack(latents)).to(self._weight.dtype)
-        clean_N = torch.zeros(len(latents), device=latents_NCHW.device)
+        latents_NCHW = self._tensor(np.stack(pictures)).to(self._weight.dtype)
+        clean_N = torch.zeros(len(pictures), device=latents_NCHW.device)
         patches_NPD, _ = self.model.diffusion.codec.encode(latents_NCHW, clean_N)
-        place_M = self._tensor(np.nonzero(image_RW.reshape(-1) != PADDING)[0])
+        place_M = self._tensor(np.flatnonzero(image_RW != PADDING))
         return x_ND.index_copy(0, place_M, patches_NPD.flatten(0, 1))
 
     def _tensor(self, array: np.ndarray) -> Tensor:

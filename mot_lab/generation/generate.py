@@ -32,7 +32,7 @@ def why_not(model: MultimodalModel) -> str | None:
     return None if model.transformer.can_route_causally() else NO_CAUSAL_ROUTING
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def generate(
     model: MultimodalModel,
     layout: Layout,
@@ -104,12 +104,11 @@ class _Batch:
             writing = [row for row in pieces if not self.writers[row].draws]
             next_pieces = {}
             if writing:
-                at_K = [place for place, row in enumerate(pieces) if not self.writers[row].draws]
-                tokens = self._choose(logits_RV[at_K], writing)
-                next_pieces = {
-                    row: self.writers[row].take(token)
-                    for row, token in zip(writing, tokens, strict=True)
-                }
+                if drawing:
+                    at_K = [i for i, row in enumerate(pieces) if not self.writers[row].draws]
+                    logits_RV = logits_RV[at_K]
+                for row, token in zip(writing, self._choose(logits_RV, writing), strict=True):
+                    next_pieces[row] = self.writers[row].take(token)
             if drawing:
                 latents_NCHW = self._draw(drawing).cpu().numpy()
                 for row, latents_CHW in zip(drawing, latents_NCHW, strict=True):
@@ -139,11 +138,10 @@ class _Batch:
 
     def _choose(self, logits_KV: Tensor, rows: Sequence[int]) -> list[int]:
         writers = [self.writers[row] for row in rows]
-        allowed_KV = torch.stack([self.vocabulary.allowed(each.state()) for each in writers])
-        logits_KV = logits_KV.masked_fill(~allowed_KV, -torch.inf)
-        random = [each.rng.random() if self.sampling.temperature else 0.0 for each in writers]
-        uniform_K = torch.tensor(random, dtype=torch.float64, device=logits_KV.device)
-        return choose(logits_KV, self.sampling, uniform_K).tolist()
+        barred_KV = self.vocabulary.barred([each.state() for each in writers])
+        logits_KV = logits_KV.masked_fill(barred_KV, -torch.inf)
+        uniform = [each.rng.random() for each in writers] if self.sampling.temperature else []
+        return choose(logits_KV, self.sampling, uniform).tolist()
 
     def _draw(self, rows: Sequence[int]) -> Tensor:
         """Latents [N, C, H, W] of the pictures that were opened in some rows."""

@@ -3,6 +3,7 @@
 Shapes: K places, V vocabulary.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,13 +52,13 @@ class Sampling:
                 raise ValueError(f"{name} {getattr(self, name)} must not be negative")
 
 
-def choose(logits_KV: Tensor, sampling: Sampling, uniform_K: Tensor) -> Tensor:
+def choose(logits_KV: Tensor, sampling: Sampling, uniform: Sequence[float]) -> Tensor:
     """A token for each place: the likeliest, or drawn by temperature and top-p.
 
     Args:
         logits_KV: -inf where a token is not allowed.
         sampling: temperature and top-p.
-        uniform_K: float64 in [0, 1), what each draw is made of; unused at temperature 0.
+        uniform: K numbers in [0, 1), what each draw is made of; unused at temperature 0.
 
     Returns:
         int64 [K].
@@ -71,5 +72,6 @@ def choose(logits_KV: Tensor, sampling: Sampling, uniform_K: Tensor) -> Tensor:
         nucleus_KV = falling_KV * (likelier_KV < sampling.top_p)
         weight_KV = torch.zeros_like(weight_KV).scatter(-1, order_KV, nucleus_KV)
     below_KV = weight_KV.cumsum(dim=-1)
+    uniform_K = torch.tensor(uniform, dtype=torch.float64, device=logits_KV.device)
     drawn_K1 = uniform_K[:, None] * below_KV[:, -1:]
     return torch.searchsorted(below_KV, drawn_K1, right=True)[:, 0]

@@ -3,6 +3,8 @@
 Shapes: V vocabulary, C x H x W latents.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,6 +22,8 @@ from mot_lab.generation.prompts import (
     without_text,
 )
 from mot_lab.generation.sampling import Sampling
+
+State = tuple[str | None, bool]  # the block, and whether one may be opened or it may end
 
 
 class Writer:
@@ -66,8 +70,8 @@ class Writer:
         """A block was opened and has nothing in it yet."""
         return self.block is not None and not self._open
 
-    def state(self) -> tuple[str | None, bool]:
-        """What decides which tokens are `allowed`."""
+    def state(self) -> State:
+        """What decides which tokens are `Vocabulary.barred`."""
         if self.block is None:
             free = self.prompt.want == FREE and self._blocks < self.sampling.max_blocks
             return None, free
@@ -148,22 +152,25 @@ class Vocabulary:
         self.layout = layout
         self.size = size
         self.device = device
-        self._masks: dict[tuple[str | None, bool], Tensor] = {}
+        self._masks: dict[State, Tensor] = {}
 
     @property
     def text(self) -> int:
         """Token ids of text there are, special tokens included."""
         return self.size - sum(block.size for block in self.layout.blocks.values())
 
-    def allowed(self, state: tuple[str | None, bool]) -> Tensor:
-        """bool [V] for a `Writer.state`.
+    def barred(self, states: Sequence[State]) -> Tensor:
+        """bool [K, V], or [1, V] where all are alike: what may not follow, for K `Writer.state`.
 
-        In text: text and ``<eos>``, and the begin tokens where blocks may be opened. In a block:
-        its codes, and its end token where it has no fixed length and is not empty.
+        In text: text and ``<eos>`` may, and the begin tokens where blocks may be opened. In a
+        block: its codes, and its end token where it has no fixed length and is not empty.
         """
-        if state not in self._masks:
-            self._masks[state] = self._mask(*state).to(self.device)
-        return self._masks[state]
+        different = states[:1] if len(set(states)) == 1 else states
+        for state in different:
+            if state not in self._masks:
+                self._masks[state] = ~self._mask(*state)[None].to(self.device)
+        masks = [self._masks[state] for state in different]
+        return masks[0] if len(masks) == 1 else torch.cat(masks)
 
     def _mask(self, name: str | None, open_or_end: bool) -> Tensor:
         mask_V = torch.zeros(self.size, dtype=torch.bool)

@@ -83,8 +83,8 @@ def piecewise(
             stop = min(lengths[row], done[row] + int(rng.integers(1, largest)))
             pieces.append(range(done[row], last_seen(layout, row, stop - 1) + 1))
         width = max(map(len, pieces))
-        modality_RW = torch.full((len(rows), width), -1)
-        position_RW, last_RW = torch.zeros(2, len(rows), width, dtype=torch.int64)
+        modality_RW = np.full((len(rows), width), -1)
+        position_RW, last_RW = np.zeros((2, len(rows), width), np.int64)
         # What stands in padding must not matter.
         x_RWD = torch.full((len(rows), width, x_BSD.shape[-1]), 1e6, dtype=x_BSD.dtype)
         for i, (row, piece) in enumerate(zip(rows, pieces, strict=True)):
@@ -152,8 +152,11 @@ def test_what_is_computed_again_replaces_what_stood_there(
     cache = KVCache(transformer, 1)
 
     def feed(piece: slice, x_BWD: Tensor) -> Tensor:
-        last_BW = torch.tensor([[last_seen(layout, 0, p) for p in range(length)[piece]]])
-        step = cache.step([0], modality_BS[:, piece], layout.position_BS[:, piece], last_BW)
+        last_BW = np.array([[last_seen(layout, 0, p) for p in range(length)[piece]]])
+        modality_BW, position_BW = (
+            x_BS[:, piece].numpy() for x_BS in (modality_BS, layout.position_BS)
+        )
+        step = cache.step([0], modality_BW, position_BW, last_BW)
         return cache.run(step, x_BWD[0])[None]
 
     with transformer.routing("causal"):
@@ -175,8 +178,8 @@ def test_a_step_can_be_run_again() -> None:
     transformer = backbone("mot")
     layout = documents(2, (9, 9), 2)
     cache = KVCache(transformer, 2)
-    last_BS = torch.tensor([[last_seen(layout, row, p) for p in range(9)] for row in range(2)])
-    step = cache.step([0, 1], layout.modality_BS, layout.position_BS, last_BS)
+    last_BS = np.array([[last_seen(layout, row, p) for p in range(9)] for row in range(2)])
+    step = cache.step([0, 1], layout.modality_BS.numpy(), layout.position_BS.numpy(), last_BS)
     for seed in range(2):
         x_BSD = random_inputs(transformer, layout, seed)
         y_ND = cache.run(step, x_BSD.flatten(0, 1))

@@ -33,7 +33,7 @@ def oracle(logits_KV: Tensor, sampling: Sampling, uniform_K: Tensor) -> list[int
 def test_is_the_loop_over_tokens(temperature: float, top_p: float) -> None:
     sampling, logits_KV = Sampling(temperature, top_p), logits(200)
     uniform_K = torch.rand(200, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    chosen_K = choose(logits_KV, sampling, uniform_K)
+    chosen_K = choose(logits_KV, sampling, uniform_K.tolist())
     assert chosen_K.tolist() == oracle(logits_KV, sampling, uniform_K)
     assert logits_KV.gather(1, chosen_K[:, None]).isfinite().all()
     if temperature == 0 or top_p == 1e-6:
@@ -44,14 +44,14 @@ def test_the_ends_of_the_interval_are_allowed_tokens() -> None:
     logits_KV = torch.tensor([[-torch.inf, 0.0, -torch.inf, 1.0, -torch.inf]]).expand(2, -1)
     uniform_K = torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64)
     for top_p, expected in ((1.0, [1, 3]), (0.5, [3, 3])):
-        assert choose(logits_KV, Sampling(1.0, top_p), uniform_K).tolist() == expected
+        assert choose(logits_KV, Sampling(1.0, top_p), uniform_K.tolist()).tolist() == expected
 
 
 def test_frequencies_are_the_probabilities_of_the_nucleus() -> None:
     logits_V = torch.tensor([0.5, 0.3, 0.15, 0.05], dtype=torch.float64).log()
     uniform_K = torch.from_numpy(np.random.default_rng(0).random(20_000))
     for top_p, expected in ((1.0, [0.5, 0.3, 0.15, 0.05]), (0.6, [0.625, 0.375, 0, 0])):
-        chosen_K = choose(logits_V.expand(20_000, -1), Sampling(1.0, top_p), uniform_K)
+        chosen_K = choose(logits_V.expand(20_000, -1), Sampling(1.0, top_p), uniform_K.tolist())
         shares = torch.bincount(chosen_K, minlength=4) / 20_000
         assert shares.tolist() == pytest.approx(expected, abs=0.01)  # 3 standard errors
 
