@@ -30,7 +30,10 @@ from mot_lab.training import Run
 
 FLOPS_TOLERANCE = 0.01
 # What makes a backbone larger or smaller, which the FLOPs judge, and the gate of an arm's experts.
-OWN_BACKBONE = ("width", "layers", "heads", "feed_forward_multiple", "gate")
+OWN_BACKBONE = (
+    *("width", "layers", "heads", "kv_heads", "head_width"),
+    *("feed_forward_multiple", "feed_forward_width", "gate"),
+)
 
 
 @dataclass(frozen=True)

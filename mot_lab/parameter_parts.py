@@ -15,7 +15,7 @@ class ParameterParts:
         matrices: of attention and feed-forward, in all towers and experts.
         embeddings: input and output, of the joint vocabulary.
         routers: of experts.
-        norms: with the QK-norms and the final norm.
+        norms: with the QK-norms and the final norm, and biases of Q, K and V where there are any.
         codec: between latents and tokens (Transfusion's is outside its sizes and its iso-FLOP
             claim).
     """

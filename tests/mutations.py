@@ -61,8 +61,8 @@ MUTATIONS = [
     Mutation(
         "FLOPs without attention",
         "mot_lab/backbones/attention.py",
-        "return 8 * self.width**2 * tokens + 4 * self.width * pairs",
-        "return 8 * self.width**2 * tokens",
+        "return per_token * tokens + 4 * heads * head_width * pairs",
+        "return per_token * tokens",
         "tests/test_flops.py",
     ),
     Mutation(

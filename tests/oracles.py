@@ -166,11 +166,14 @@ class BackboneOracle:
 
     def _attention(self, block: Block, x: dict[Place, Tensor]) -> dict[Place, Tensor]:
         config, attention = self.transformer.config, block.attention
-        width = config.width // config.heads
+        heads, kv_heads, width = config.head_shape
         queries, keys, values = {}, {}, {}
         for place in self.places:
-            qkv = attention.qkv.of(self._modality(place)).weight @ x[place]
-            q, k, v = qkv.view(3, config.heads, width)
+            projection = attention.qkv.of(self._modality(place))
+            qkv = projection.weight @ x[place]
+            if projection.bias is not None:
+                qkv = qkv + projection.bias
+            q, k, v = qkv.view(-1, width).split([heads, kv_heads, kv_heads])
             position = int(self.layout.position_BS[place])
             if attention.qk_norm is not None:
                 norms = attention.qk_norm.of(self._modality(place))
@@ -186,13 +189,15 @@ class BackboneOracle:
                 for other, key in self.places
                 if other == row and may_attend(self.layout, row, query, key)
             ]
-            heads = []
-            for h in range(config.heads):
-                scores = torch.stack([queries[row, query][h] @ keys[key][h] for key in seen])
+            found = []
+            for h in range(heads):
+                shared = h * kv_heads // heads
+                scores = torch.stack([queries[row, query][h] @ keys[key][shared] for key in seen])
                 weights = torch.softmax(scores / math.sqrt(width), 0)
-                heads.append(sum(w * values[key][h] for w, key in zip(weights, seen, strict=True)))
+                seen_values = [values[key][shared] for key in seen]
+                found.append(sum(w * v for w, v in zip(weights, seen_values, strict=True)))
             out = attention.out.of(self._modality((row, query))).weight
-            y[row, query] = out @ torch.cat(heads)
+            y[row, query] = out @ torch.cat(found)
         return y
 
 

@@ -140,6 +140,15 @@ def test_flops_are_those_that_pytorch_counts(arm: str, codec: str) -> None:
     assert counted(step) == pytest.approx(training, rel=5e-3)
 
 
+@pytest.mark.parametrize("arm", ["dense", "mot_text_moe_4x"])
+def test_flops_of_grouped_queries_and_heads_of_another_width(arm: str) -> None:
+    shape = {"heads": 4, "kv_heads": 2, "head_width": 24, "feed_forward_width": 100}
+    model = tiny_model(arm, width=64, **shape)
+    batch = full_batch(rows=4, length=32)
+    expected = sum(forward_flops(model, workload(batch), full_attention=True).values())
+    assert counted(lambda: model(batch)) == expected
+
+
 def test_arms_are_iso_flop_and_modalities_add_up() -> None:
     work = workload(full_batch(rows=4, length=32))
     flops = {

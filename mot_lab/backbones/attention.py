@@ -1,11 +1,11 @@
 """One global self-attention over the interleaved sequence, with projections per tower.
 
-Shapes: B rows, S positions, T tokens in grouped order, D width, H heads, E = D / H head width,
-C columns of a cache.
+Shapes: B rows, S positions, T tokens in grouped order, D width, H query heads, K heads of keys and
+values (each serves H / K query heads), G = H + K, E head width, C columns of a cache.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,14 @@ def rotary_angles(position_N: Tensor, head_width: int, base: float) -> tuple[Ten
     return angle_NE.cos(), angle_NE.sin()
 
 
+class HeadShape(NamedTuple):
+    """Query heads H, heads of keys and values K, and their width E."""
+
+    heads: int
+    kv_heads: int
+    width: int
+
+
 @dataclass(frozen=True)
 class AttentionContext:
     """What attention needs of a batch, computed once and used in every layer.
@@ -67,23 +75,28 @@ class QKNorm(nn.Module):
     ``layer`` is Chameleon's LayerNorm with bias, ``rms`` is Qwen3's RMSNorm.
     """
 
-    def __init__(self, head_width: int, kind: str, eps: float) -> None:
+    def __init__(self, shape: HeadShape, kind: str, eps: float) -> None:
         super().__init__()
         make = nn.LayerNorm if kind == "layer" else nn.RMSNorm
-        self.eps = eps
-        self.query = make(head_width, eps=eps)
-        self.key = make(head_width, eps=eps)
+        self.shape, self.eps = shape, eps
+        self.query = make(shape.width, eps=eps)
+        self.key = make(shape.width, eps=eps)
 
-    def forward(self, qk_T2HE: Tensor) -> Tensor:
-        """[T, 2, H, E] -> [T, 2, H, E]."""
+    def forward(self, qk_TGE: Tensor) -> Tensor:
+        """[T, G, E] -> [T, G, E], the query heads first."""
         # One normalisation for both, then the scales: half as many small operations per tower.
         query, key = self.query, self.key
-        scale_21E = torch.stack([query.weight, key.weight])[:, None]
+        scale_GE = self._of_heads(query.weight, key.weight)
         if isinstance(query, nn.RMSNorm) or isinstance(key, nn.RMSNorm):
-            return F.rms_norm(qk_T2HE, qk_T2HE.shape[-1:], eps=self.eps) * scale_21E
-        shift_21E = torch.stack([query.bias, key.bias])[:, None]
-        normal_T2HE = F.layer_norm(qk_T2HE, qk_T2HE.shape[-1:], eps=self.eps)
-        return torch.addcmul(shift_21E, normal_T2HE, scale_21E)
+            return F.rms_norm(qk_TGE, qk_TGE.shape[-1:], eps=self.eps) * scale_GE
+        shift_GE = self._of_heads(query.bias, key.bias)
+        normal_TGE = F.layer_norm(qk_TGE, qk_TGE.shape[-1:], eps=self.eps)
+        return torch.addcmul(shift_GE, normal_TGE, scale_GE)
+
+    def _of_heads(self, query_E: Tensor, key_E: Tensor) -> Tensor:
+        """[G, E]"""
+        heads, kv_heads, _ = self.shape
+        return torch.cat([query_E.expand(heads, -1), key_E.expand(kv_heads, -1)])
 
 
 class Attention(nn.Module):
@@ -91,16 +104,18 @@ class Attention(nn.Module):
 
     def __init__(self, config: "TransformerConfig", wiring: Wiring) -> None:
         super().__init__()
-        width = config.width
-        self.width, self.heads = width, config.heads
-        self.qkv = Towers(wiring, "attention", lambda _: nn.Linear(width, 3 * width, bias=False))
-        self.out = Towers(wiring, "output", lambda _: nn.Linear(width, width, bias=False))
+        width, shape = config.width, config.head_shape
+        self.width, self.shape = width, shape
+        inner = shape.heads * shape.width
+        outer = inner + 2 * shape.kv_heads * shape.width
+        self.qkv = Towers(
+            wiring, "attention", lambda _: nn.Linear(width, outer, bias=config.qkv_bias)
+        )
+        self.out = Towers(wiring, "output", lambda _: nn.Linear(inner, width, bias=False))
         self.qk_norm: Towers | None = None
         if config.qk_norm != "none":
             self.qk_norm = Towers(
-                wiring,
-                "norms",
-                lambda _: QKNorm(width // config.heads, config.qk_norm, config.qk_norm_eps),
+                wiring, "norms", lambda _: QKNorm(shape, config.qk_norm, config.qk_norm_eps)
             )
 
     def forward(
@@ -114,31 +129,36 @@ class Attention(nn.Module):
 
         With a cache the tokens see what it holds of their rows, and are written into it.
         """
-        tokens, width = x_TD.shape
-        (rows, length), heads = groups.shape, self.heads
-        qkv_T3HE = self.qkv(x_TD, groups).view(tokens, 3, heads, width // heads)
-        qk_T2HE, v_THE = qkv_T3HE[:, :2], qkv_T3HE[:, 2]
+        (rows, length), (heads, kv_heads, head_width) = groups.shape, self.shape
+        both = heads + kv_heads
+        qkv_TAE = self.qkv(x_TD, groups).view(len(x_TD), both + kv_heads, head_width)
+        qk_TGE, v_TKE = qkv_TAE[:, :both], qkv_TAE[:, both:]
         if self.qk_norm is not None:
-            qk_T2HE = self.qk_norm(qk_T2HE, groups)
-        qk_T2HE = rotate(qk_T2HE, context.cos_T1E[:, None], context.sin_T1E[:, None])
+            qk_TGE = self.qk_norm(qk_TGE, groups)
+        qk_TGE = rotate(qk_TGE, context.cos_T1E, context.sin_T1E)
         if cache is None:
-            qk_N2HE = groups.restore(qk_T2HE)
-            v_NHE = groups.restore(v_THE)
-            q_NHE, k_NHE = qk_N2HE.unbind(1)
-            k_BHSE, v_BHSE = (
-                x.unflatten(0, (rows, length)).transpose(1, 2) for x in (k_NHE, v_NHE)
+            q_NHE, k_NKE = groups.restore(qk_TGE).split([heads, kv_heads], dim=1)
+            v_NKE = groups.restore(v_TKE)
+            k_BKSE, v_BKSE = (
+                x.unflatten(0, (rows, length)).transpose(1, 2) for x in (k_NKE, v_NKE)
             )
         else:
-            q_NHE = groups.restore(qk_T2HE[:, 0])
-            k_BHSE, v_BHSE = cache.extend(qk_T2HE[:, 1], v_THE)  # [B, H, C, E]
+            q_NHE = groups.restore(qk_TGE[:, :heads])
+            k_BKSE, v_BKSE = cache.extend(qk_TGE[:, heads:], v_TKE)  # [B, K, C, E]
         q_BHSE = q_NHE.unflatten(0, (rows, length)).transpose(1, 2)
-        y_BHSE = F.scaled_dot_product_attention(q_BHSE, k_BHSE, v_BHSE, attn_mask=context.mask)
-        y_ND = y_BHSE.transpose(1, 2).reshape(rows * length, width)
+        y_BHSE = F.scaled_dot_product_attention(
+            q_BHSE, k_BKSE, v_BKSE, attn_mask=context.mask, enable_gqa=kv_heads != heads
+        )
+        y_ND = y_BHSE.transpose(1, 2).reshape(rows * length, heads * head_width)
         return self.out(groups.group(y_ND), groups)
 
     def forward_flops(self, tokens: float, pairs: float) -> float:
-        """FLOPs of one forward pass: 8 D^2 per token (Q, K, V, O), 4 D per query-key pair."""
-        return 8 * self.width**2 * tokens + 4 * self.width * pairs
+        """FLOPs of one forward pass: 4 D (H + K) E per token (Q, K, V, O; 8 D^2 where H = K and
+        H E = D), 4 H E per query-key pair.
+        """
+        heads, kv_heads, head_width = self.shape
+        per_token = 4 * self.width * (heads + kv_heads) * head_width
+        return per_token * tokens + 4 * heads * head_width * pairs
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Keys and values of what was computed already: a row goes on at the price of its new tokens alone.
 
-Shapes: L layers, B rows, C columns, N = B * C places of the cache, H heads, E head width; of one
-step: R of the rows, S places of each, T of these that are no padding, in grouped order.
+Shapes: L layers, B rows, C columns, N = B * C places of the cache, H heads of keys and values, E
+head width; of one step: R of the rows, S places of each, T of these that are no padding, in grouped
+order.
 """
 
 from collections.abc import Sequence
@@ -75,11 +76,11 @@ class KVCache:
 
     def __init__(self, transformer: Transformer, rows: int) -> None:
         config, weight = transformer.config, next(transformer.parameters())
-        head_width = config.width // config.heads
+        _, kv_heads, head_width = config.head_shape
         self.transformer = transformer
         self.rows = rows
         self.key_LBCHE, self.value_LBCHE = weight.new_empty(
-            2, config.layers, rows, 0, config.heads, head_width
+            2, config.layers, rows, 0, kv_heads, head_width
         )
         self._cos_sin_2C1E = weight.new_empty(2, 0, 1, head_width)
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mot_lab.backbones.attention import (
     Attention,
     AttentionContext,
+    HeadShape,
     attention_mask,
     rotary_angles,
 )
@@ -49,8 +50,13 @@ class TransformerConfig:
         width: D.
         layers: number of blocks.
         heads: attention heads; the width must be a multiple of twice this number (RoPE).
+        kv_heads: heads of keys and values, each shared by as many query heads (grouped-query
+            attention, arXiv 2305.13245); left out, as many as heads.
+        head_width: of each head, an even number; left out, width / heads.
+        qkv_bias: biases of the Q, K and V projections (Qwen2).
         feed_forward_multiple: SwiGLU's hidden width is 2/3 * 4 D rounded up to a multiple of this
             (256 gives the paper's sizes).
+        feed_forward_width: that hidden width itself; left out, as the multiple says.
         norm: ``pre`` (Llama, Transfusion) or ``post`` (Swin, as printed in Eq. 1-2 of MoT).
         norm_eps: epsilon of the RMS norms.
         qk_norm: ``layer`` (Chameleon), ``rms`` (Qwen3) or ``none``.
@@ -62,7 +68,11 @@ class TransformerConfig:
     width: int = 128
     layers: int = 4
     heads: int = 4
+    kv_heads: int | None = None
+    head_width: int | None = None
+    qkv_bias: bool = False
     feed_forward_multiple: int = 256
+    feed_forward_width: int | None = None
     norm: Literal["pre", "post"] = "pre"
     norm_eps: float = 1e-5
     qk_norm: Literal["layer", "rms", "none"] = "layer"
@@ -75,15 +85,31 @@ class TransformerConfig:
         require_between(self, 1, MOST_LAYERS, "layers")
         require_positive(self, 1, "norm_eps", "qk_norm_eps")
         require_between(self, 1, MOST_ROPE_BASE, "rope_base")
-        if self.width % (2 * self.heads):
+        for name in ("kv_heads", "head_width", "feed_forward_width"):
+            if getattr(self, name) is not None:
+                require_between(self, 1, MOST_WIDTH, name)
+        if self.head_width is None and self.width % (2 * self.heads):
             raise ValueError(
                 f"width {self.width} must be a multiple of 2 * heads = {2 * self.heads} (RoPE), "
                 f"heads {self.heads}"
             )
+        if self.head_width is not None and self.head_width % 2:
+            raise ValueError(f"head_width {self.head_width} must be even (RoPE)")
+        if self.kv_heads is not None and self.heads % self.kv_heads:
+            raise ValueError(f"kv_heads {self.kv_heads} must divide heads {self.heads}")
+
+    @property
+    def head_shape(self) -> HeadShape:
+        """The heads, with what is left out filled in."""
+        kv_heads = self.heads if self.kv_heads is None else self.kv_heads
+        head_width = self.width // self.heads if self.head_width is None else self.head_width
+        return HeadShape(self.heads, kv_heads, head_width)
 
     @property
     def hidden(self) -> int:
         """Hidden width of the feed-forward."""
+        if self.feed_forward_width is not None:
+            return self.feed_forward_width
         return swiglu_hidden(self.width, self.feed_forward_multiple)
 
 
@@ -154,19 +180,21 @@ class Transformer(nn.Module):
 
     def reset_parameters(self) -> None:
         """Normal(0, 0.02); projections onto the residual stream scaled by 1 / sqrt(2 layers)
-        (GPT-2), in every tower and expert alike."""
+        (GPT-2), in every tower and expert alike; biases 0."""
         residual = 0.02 / math.sqrt(2 * self.config.layers)
         for name, parameter in self.named_parameters():
             if parameter.dim() > 1:
                 onto_residual = ".out." in name or ".down" in name
                 nn.init.normal_(parameter, std=residual if onto_residual else 0.02)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
 
     def context(
         self, groups: TokenGroups, document_BS: Tensor, image_BS: Tensor, position_BS: Tensor
     ) -> AttentionContext:
         """Mask and rotary angles of a batch; the angles have the precision of the weights."""
         position_T = groups.group(position_BS.flatten()[:, None])[:, 0]
-        head_width = self.config.width // self.config.heads
+        head_width = self.config.head_shape.width
         angles = rotary_angles(position_T, head_width, self.config.rope_base)
         dtype = next(self.parameters()).dtype
         cos_T1E, sin_T1E = (angle.to(dtype) for angle in angles)

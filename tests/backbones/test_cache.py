@@ -122,16 +122,20 @@ def test_piece_by_piece_is_at_once(arm: str, modalities: tuple[str, ...], norm: 
         assert_close(y_BSD, expected_BSD, 1e-12)
 
 
+@pytest.mark.parametrize("kv_heads", [None, 1])
 @pytest.mark.parametrize("qk_norm", ["layer", "rms", "none"])
 @torch.no_grad()
-def test_with_every_qk_norm_and_beyond_one_growth_of_the_cache(qk_norm: str) -> None:
-    transformer = backbone("mot", qk_norm=qk_norm, layers=1)
+def test_with_every_qk_norm_and_beyond_one_growth_of_the_cache(
+    qk_norm: str, kv_heads: int | None
+) -> None:
+    transformer = backbone("mot", qk_norm=qk_norm, layers=1, kv_heads=kv_heads)
     layout = documents(1, (150, 70), 2)
     x_BSD = random_inputs(transformer, layout)
     cache = KVCache(transformer, 2)
     y_BSD = piecewise(cache, layout, x_BSD, seed=0, largest=40)
     assert_close(y_BSD, run_backbone(transformer, layout, x_BSD), 1e-12)
     assert cache.key_LBCHE.shape[2] >= 150
+    assert cache.key_LBCHE.shape[3] == (kv_heads or 2)
 
 
 @every_arm

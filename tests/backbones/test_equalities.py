@@ -122,11 +122,14 @@ def test_one_expert_with_softmax_gate_is_dense(
     assert_same_gradients(actual, gradients_by_shared_name(dense), relative)
 
 
+GROUPED = {"heads": 4, "kv_heads": 2, "head_width": 6, "qkv_bias": True, "feed_forward_width": 20}
 ORACLE_CASES = {
     "dense pre": ("dense", TWO, {}),
     "dense post": ("dense", TWO, {"norm": "post"}),
     "mot pre": ("mot", TWO, {}),
     "mot post": ("mot", TWO, {"norm": "post"}),
+    "mot grouped queries": ("mot", TWO, GROUPED),
+    "dense grouped queries": ("dense", TWO, {**GROUPED, "qk_norm": "rms"}),
     "mot no qk-norm": ("mot", TWO, {"qk_norm": "none"}),
     "mot rms qk-norm": ("mot", TWO, {"qk_norm": "rms"}),
     "untie_ffn": ("untie_ffn", TWO, {}),
