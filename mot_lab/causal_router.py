@@ -152,7 +152,11 @@ def load_router(path: Path) -> CausalRouter:
 
 
 def router_path(checkpoint: Path) -> Path:
-    """Where the causal router of a checkpoint lies: ``checkpoint.router.safetensors``."""
+    """Where the causal router of a checkpoint lies: ``checkpoint.router.safetensors``; that of an
+    export lies in its folder.
+    """
+    if checkpoint.is_dir():
+        return checkpoint / "router.safetensors"
     return checkpoint.with_suffix(".router.safetensors")
 
 

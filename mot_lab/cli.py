@@ -13,6 +13,7 @@ from mot_lab.commands import (
     count,
     data,
     evaluate,
+    export,
     fit,
     fit_router,
     generate,
@@ -34,7 +35,7 @@ DESCRIPTION = (
 )
 COMMANDS = (
     *(study, report, plot, match, sync, arms, count, profile, data, tokenizer),
-    *(generate, evaluate, represent, fit, fit_router),
+    *(generate, export, evaluate, represent, fit, fit_router),
 )
 
 

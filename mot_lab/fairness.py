@@ -27,6 +27,7 @@ from mot_lab.optim import make_optimizer
 from mot_lab.plain import plain
 from mot_lab.runtime.run_folder import flatten
 from mot_lab.training import Run
+from mot_lab.upcycling.start import require_startable, start_digest, start_sentence
 
 FLOPS_TOLERANCE = 0.01
 # What makes a backbone larger or smaller, which the FLOPs judge, and the gate of an arm's experts.
@@ -75,6 +76,7 @@ def check_fairness(
         _earlier_runs(seen, held_out),
         *_schedule(of_arm, baseline),
         *_model(of_arm, baseline),
+        *_starts(of_arm, baseline),
         _flops(costs, router_flops, baseline),
         listed("total parameters", {arm: cost.parameters for arm, cost in costs.items()}),
         listed("active parameters", {arm: cost.active_parameters for arm, cost in costs.items()}),
@@ -221,6 +223,33 @@ def _model(of_arm: Mapping[str, Run], baseline: str) -> list[Check]:
         losses[arm] = _text({"z_loss": model["z_loss"], **diffusion})
         layers[arm] = _text({k: v for k, v in model["backbone"].items() if k not in OWN_BACKBONE})
     return [same("objective", losses, baseline), same("layers", layers, baseline)]
+
+
+def _starts(of_arm: Mapping[str, Run], baseline: str) -> list[Check]:
+    """The model whose weights training begins with, and what is not trained, where any arm has one
+    or the other.
+
+    Raises:
+        ValueError: an arm cannot begin from its model.
+    """
+    models = {arm: run.study_arm.model for arm, run in of_arm.items()}
+    checks = []
+    if any(model.start_from is not None for model in models.values()):
+        begins, how = {}, {}
+        for arm, model in models.items():
+            begins[arm], how[arm] = "random weights", "not at all"
+            if (path := model.start_from) is not None:
+                require_startable(path, model.backbone)
+                begins[arm] = f"{path} ({start_digest(path)})"
+                how[arm] = start_sentence(path, of_arm[arm].study_arm.wiring)
+        checks = [same("initial weights", begins, baseline), listed("upcycled", how)]
+    if any(model.freeze.active for model in models.values()):
+        frozen = {
+            arm: model.freeze.sentence() if model.freeze.active else "nothing frozen"
+            for arm, model in models.items()
+        }
+        checks.append(listed("frozen weights", frozen))
+    return checks
 
 
 def _text(values: Mapping[str, object]) -> str:

@@ -16,6 +16,7 @@ from mot_lab.backbones.wiring import parse_arm
 from mot_lab.batch import MultimodalBatch
 from mot_lab.data.interface import DataInterface
 from mot_lab.expert_load import last_taken
+from mot_lab.freezing import FreezeConfig, freeze
 from mot_lab.heads.diffusion import MOST_WEIGHT, DiffusionConfig
 from mot_lab.limits import require_between
 from mot_lab.losses import Losses, multimodal_losses
@@ -33,6 +34,10 @@ class ModelConfig:
         backbone, diffusion, optimizer: the parts.
         z_loss: weight of Chameleon's z-loss on the logits (1e-5 there), 0 = none (Transfusion).
         compile: ``torch.compile`` the network in place.
+        start_from: Dense model whose weights training begins with, copied into all towers and
+            experts (`mot_lab.upcycling`): a checkpoint of mot-lab, a folder of ``mot-lab export``,
+            or a folder or hub id of a Llama or Qwen of `transformers`; left out, random weights.
+        freeze: weights that are not trained.
     """
 
     backbone: TransformerConfig = field(default_factory=TransformerConfig)
@@ -40,9 +45,13 @@ class ModelConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     z_loss: float = 0.0
     compile: bool = False
+    start_from: str | None = None
+    freeze: FreezeConfig = field(default_factory=FreezeConfig)
 
     def __post_init__(self) -> None:
         require_between(self, 0, MOST_WEIGHT, "z_loss")
+        if self.start_from == "":
+            raise ValueError("start_from '' must be the path or hub id of a model, or left out")
 
 
 class MultimodalModule(L.LightningModule):
@@ -62,13 +71,31 @@ class MultimodalModule(L.LightningModule):
         self.config = config
         self.arm = parse_arm(arm, data.modalities)
         self.arm_spec = arm
+        self.data_interface = data
+        self.seed = seed
+        self.started: dict[str, Any] | None = None  # `Started`, once training has begun
+        config.freeze.require_towers(self.arm.wiring)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.net = MultimodalModel(config.backbone, self.arm.wiring, config.diffusion, data)
+        freeze(self.net, config.freeze)
         if config.compile:
             self.net.compile()
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = defaultdict(int)
+
+    def on_fit_start(self) -> None:
+        """Begin from the model that is configured, unless training goes on from a checkpoint."""
+        if self.config.start_from is None or self.started is not None:
+            return
+        # What is read may be a checkpoint of this module.
+        from mot_lab.upcycling.start import start_network
+
+        texts = self.trainer.datamodule.prepared.texts  # type: ignore[attr-defined]
+        started = start_network(
+            self.net, self.data_interface, self.config.start_from, texts.ids(), self.seed
+        )
+        self.started = plain(started)
 
     def training_step(self, batch: MultimodalBatch, batch_idx: int) -> Tensor:
         if batch.step != batch_idx:
@@ -170,3 +197,8 @@ class MultimodalModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # A checkpoint says by itself what it is of: plain values, loadable with weights_only.
         checkpoint["model_settings"] = {"config": plain(self.config), "arm": plain(self.arm_spec)}
+        if self.started is not None:
+            checkpoint["started"] = self.started
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.started = checkpoint.get("started")

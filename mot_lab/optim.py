@@ -67,11 +67,15 @@ def learning_rate(config: OptimizerConfig, step: int, total_steps: int) -> float
 def make_optimizer(
     model: nn.Module, config: OptimizerConfig, total_steps: int
 ) -> tuple[AdamW, LambdaLR]:
-    """AdamW and its schedule, to be stepped once per optimiser step."""
+    """AdamW of all weights that are trained and its schedule, to be stepped once per optimiser
+    step.
+    """
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     decay: list[nn.Parameter] = []
     no_decay: list[nn.Parameter] = []
     for parameter in model.parameters():
+        if not parameter.requires_grad:
+            continue
         matrix = parameter.dim() > 1 and id(parameter) not in embeddings
         (decay if matrix else no_decay).append(parameter)
     optimizer = AdamW(

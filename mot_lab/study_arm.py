@@ -4,17 +4,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mot_lab.backbones.wiring import Wiring, parse_arm
+from mot_lab.backbones.wiring import Arm, Wiring, parse_arm
 from mot_lab.limits import MOST_STEPS, require_between
 from mot_lab.module import ModelConfig
 from mot_lab.parsing import Config, from_dict
 from mot_lab.plain import plain
 from mot_lab.runtime.finite_guard import BadSteps
 from mot_lab.runtime.run_folder import flatten
+from mot_lab.upcycling.start import start_sentence
 
 MOST_NORM = 1e6
 MOST_WORKERS = 256
 OVERRIDE_KEYS = ("arm", "model", "training")
+SAID = ("model.start_from", "model.freeze.towers", "model.freeze.vocabulary")  # in words
 
 
 @dataclass
@@ -97,7 +99,7 @@ def settle_arm(
     name, changes = _overrides(entry)
     if name is None:
         arm = parse_arm(entry, modalities)
-        return StudyArm(arm.name, arm.description, entry, arm.wiring, model, training)
+        return _study_arm(arm.name, arm, entry, model, training, {})
     spec = changes.pop("arm", None)
     try:
         if spec is None:
@@ -112,9 +114,28 @@ def settle_arm(
         training = _changed(training, changes.get("training", {}), "training")
     except ValueError as error:
         raise ValueError(f"arm {name!r}: {error}") from None
-    changed = ", ".join(f"{key}={value}" for key, value in flatten(changes).items())
-    described = f"{arm.description}; {changed}" if changed else arm.description
-    return StudyArm(name, described, spec, arm.wiring, model, training)
+    return _study_arm(name, arm, spec, model, training, changes)
+
+
+def _study_arm(
+    name: str,
+    arm: Arm,
+    spec: Any,
+    model: ModelConfig,
+    training: TrainingConfig,
+    changes: Mapping[str, Any],
+) -> StudyArm:
+    try:
+        model.freeze.require_towers(arm.wiring)
+    except ValueError as error:
+        raise ValueError(f"arm {name!r}: model.{error}") from None
+    changed = [f"{key}={value}" for key, value in flatten(changes).items() if key not in SAID]
+    described = [arm.description, *([", ".join(changed)] if changed else [])]
+    if model.start_from is not None:
+        described.append(start_sentence(model.start_from, arm.wiring))
+    if model.freeze.active:
+        described.append(model.freeze.sentence())
+    return StudyArm(name, "; ".join(described), spec, arm.wiring, model, training)
 
 
 def _overrides(entry: Any) -> tuple[str | None, dict[str, Any]]:

@@ -15,12 +15,14 @@ from mot_lab.environment import environment
 from mot_lab.flops import Workload
 from mot_lab.runtime.finite_guard import SKIPPED
 from mot_lab.runtime.metrics_file import read_curve
+from mot_lab.runtime.plain_files import read_json
 from mot_lab.runtime.workers import threads_each
 from mot_lab.step_time import StepTime
 from mot_lab.tokens.image import ImageTokenizer
 from mot_lab.tokens.speech import SpeechTokenizerConfig
 from mot_lab.tokens.vq import VQTokenizer, codebook_usage
 from mot_lab.training import Run
+from mot_lab.upcycling.towers import is_dense
 from mot_lab.utilisation import Peak
 
 SCHEMA = 1
@@ -74,8 +76,47 @@ def study_record(
         },
         "paper": config.paper,
         "step_time_ratios": config.step_time_ratios,
-        "notes": skipped_notes(runs),
+        "starts": starts(runs),
+        "notes": [*start_notes(runs), *skipped_notes(runs)],
     }
+
+
+def starts(runs: Sequence[Run]) -> dict[str, Any]:
+    """What each arm that does not begin with random weights began from (`Started`), and whether it
+    was upcycled: copied from Dense into several towers or experts.
+    """
+    return {
+        run.arm: {
+            **read_json(run.folder.start_path),
+            "upcycled": not is_dense(run.study_arm.wiring),
+        }
+        for run in runs
+        if run.folder.start_path.exists()
+    }
+
+
+def start_notes(runs: Sequence[Run]) -> list[str]:
+    """A sentence on every arm that did not begin with random weights."""
+    notes = []
+    experts = {run.arm: bool(run.study_arm.wiring.experts) for run in runs}
+    for arm, start in starts(runs).items():
+        how = "began as"
+        if start["upcycled"]:
+            how = "is upcycled: all its towers began as copies of"
+        if experts[arm]:
+            how = (
+                "is upcycled: all its towers and experts began as copies of (experts near the "
+                "function of, since their router gives a token to several of them or to none)"
+            )
+        entries = f"{start['copied']} of its {start['copied'] + start['new']} entries"
+        by_id = ", taken by their id" if start["by_id"] else ""
+        codec = {None: "", True: ", patch codec copied too", False: ", patch codec random"}
+        notes.append(
+            f"{arm} {how} the Dense model {start['path']} ({start['digest']}), with {entries} of "
+            f"the vocabulary{by_id}; new entries are drawn like the others, as likely as their "
+            f"average{codec[start['codec']]}. What that model cost to train is in no figure here."
+        )
+    return notes
 
 
 def skipped_notes(runs: Sequence[Run]) -> list[str]:

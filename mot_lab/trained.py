@@ -1,19 +1,14 @@
-"""A trained model, loaded from its checkpoint alone."""
+"""A trained model, loaded from its checkpoint or export alone."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from mot_lab.causal_router import CausalRouter, load_router, router_path, weights_digest
-from mot_lab.data.datamodule import MultimodalDataModule
-from mot_lab.data.prepare import DataConfig, PreparedData, prepare
-from mot_lab.module import ModelConfig, MultimodalModule
-from mot_lab.parsing import from_dict, under
-from mot_lab.runtime.averaging import averages_in, load_weights
-from mot_lab.runtime.checkpoint import load_checkpoint
-from mot_lab.runtime.plain_files import laid_out
+from mot_lab.data.prepare import PreparedData, prepare
+from mot_lab.module import MultimodalModule
+from mot_lab.saved import read_saved
 
 
 @dataclass(frozen=True)
@@ -32,15 +27,16 @@ class Trained:
 
 
 def load_trained(path: Path, data: PreparedData | None = None) -> Trained:
-    """Read a checkpoint, and the causal router beside it where there is one.
+    """Read a checkpoint or an export, and its causal router where there is one.
 
     Args:
-        path: of a checkpoint that ``mot-lab study`` or ``mot-lab fit`` wrote.
+        path: of a checkpoint that ``mot-lab study`` or ``mot-lab fit`` wrote, or of a folder that
+            ``mot-lab export`` made.
         data: prepared already; by default what the checkpoint names, from the cache.
 
     Raises:
-        ValueError: no file, no whole checkpoint, one of something else, or a causal router that
-            was fitted on other weights.
+        ValueError: no file, no whole checkpoint, one of something else, a causal router that was
+            fitted on other weights, or tokenizers that are not those of an export.
     """
     trained = load_without_router(path, data)
     beside = router_path(path)
@@ -58,35 +54,13 @@ def load_trained(path: Path, data: PreparedData | None = None) -> Trained:
 
 def load_without_router(path: Path, data: PreparedData | None = None) -> Trained:
     """`load_trained`, whatever lies beside the checkpoint."""
-    checkpoint = load_checkpoint(path)
-    try:
-        settings = checkpoint["model_settings"]
-        data_settings = checkpoint[MultimodalDataModule.__qualname__]["config"]
-    except KeyError as missing:
-        raise ValueError(f"{path} is no checkpoint of mot-lab: it has no {missing}") from None
-    except TypeError:
-        raise ValueError(f"{path} is no checkpoint of mot-lab") from None
-    with under(str(path)), laid_out("its model"):
-        config = from_dict(DataConfig, data_settings, "data")
-        # Answers have rows of every length: a compiled network would be compiled for each.
-        model = replace(from_dict(ModelConfig, settings["config"], "model"), compile=False)
-        module = MultimodalModule(model, config.interface(), settings["arm"])
-    with laid_out(path):
-        _load_weights(module, checkpoint, path)
-        step = int(checkpoint["global_step"])
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return Trained(module.to(device).eval(), data or prepare(config), step)
-
-
-def _load_weights(module: MultimodalModule, checkpoint: dict[str, Any], path: Path) -> None:
-    """The averaged weights of a checkpoint."""
-    if others := module.state_dict().keys() ^ checkpoint["state_dict"].keys():
+    saved = read_saved(path)
+    module = saved.module()
+    data = data or prepare(saved.data)
+    if saved.tokenizers not in (None, data.key):
         raise ValueError(
-            f"{path} holds other weights than this version's, {sorted(others)[0]} for one: "
-            f"train the run again"
+            f"{path} was exported with other tokenizers than its settings give here: put those "
+            f"under the paths that {path} names, or bring the cache (MOT_LAB_CACHE) along"
         )
-    try:
-        module.load_state_dict(checkpoint["state_dict"])
-        load_weights(dict(module.named_parameters()), averages_in(checkpoint))
-    except RuntimeError as error:  # torch's word for a weight of another shape
-        raise ValueError(f"{path} holds weights of other shapes: {error}") from None
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return Trained(module.to(device), data, saved.step)

@@ -16,6 +16,7 @@ from mot_lab.module import MultimodalModule
 from mot_lab.plain import plain
 from mot_lab.runtime.averaging import ExponentialMovingAverage
 from mot_lab.runtime.checkpoint import AtomicCheckpointIO, StepCheckpoint
+from mot_lab.runtime.files import write_json
 from mot_lab.runtime.finite_guard import FiniteGuard
 from mot_lab.runtime.random_state import RandomStateCheckpoint
 from mot_lab.runtime.run_folder import RunFolder
@@ -24,6 +25,7 @@ from mot_lab.runtime.step_timer import StepTimer
 from mot_lab.runtime.system_metrics import SystemMetrics
 from mot_lab.runtime.tracking import RunLogger
 from mot_lab.study_arm import StudyArm
+from mot_lab.upcycling.start import start_digest
 from mot_lab.utilisation import StepWork
 
 CHECKPOINT = "checkpoint.ckpt"
@@ -75,12 +77,15 @@ class Run:
 
     def settings(self) -> dict[str, Any]:
         """What determines the run, as plain values; kept beside it as ``config.yaml``, together
-        with the digests of the batches that it saw (`mot_lab.data.digests`). Batches are the same
+        with the digests of the batches that it saw (`mot_lab.data.digests`), and of what it starts
+        from. Batches are the same
         for every number of workers, which may be another one when a run goes on.
         """
         training = plain(self.study_arm.training)
         del training["num_workers"]
+        start = self.study_arm.model.start_from
         return {
+            **({"started_from": start_digest(start)} if start is not None else {}),
             "arm": plain(self.study_arm.spec),
             "seed": self.seed,
             "setting": self.config.setting,
@@ -148,6 +153,7 @@ def train(run: Run, tracking_uri: str | None, work: StepWork | None = None) -> N
         tracking_uri=tracking_uri,
     )
     callbacks: list[Callback] = [
+        StartFile(run.folder.start_path),
         StepTimer(work=work),
         SystemMetrics(),
         ExponentialMovingAverage(config.average_decay),
@@ -170,6 +176,18 @@ def train(run: Run, tracking_uri: str | None, work: StepWork | None = None) -> N
     )
     resume = run.checkpoint if run.checkpoint.exists() else None
     trainer.fit(run.module(), data, ckpt_path=resume, weights_only=True)
+
+
+class StartFile(Callback):
+    """Writes what a run began from (`mot_lab.upcycling.start.Started`), if from a model."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, MultimodalModule)
+        if pl_module.started is not None:
+            write_json(self.path, pl_module.started)
 
 
 def precision(wish: str) -> Any:

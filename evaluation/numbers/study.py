@@ -88,6 +88,8 @@ def _arm(study: StudyRecord, arm: str) -> dict[str, Any]:
         "flops_ratio": facts.flops_per_step / baseline.flops_per_step,
         "seconds_ratio": facts.seconds_per_step / baseline.seconds_per_step,
         "loss_sees_other_tokens": study.sees_other_tokens(arm),
+        "upcycled": bool(study.starts.get(arm, {}).get("upcycled")),
+        "started_from": study.starts.get(arm, {}).get("path"),
     }
 
 

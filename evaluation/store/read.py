@@ -72,6 +72,7 @@ def read_study(tracking_uri: str, study: str) -> StudyRecord:
         fairness=facts.get("fairness"),
         paper=tuple(facts.get("paper", ())),
         step_time_ratios=facts.get("step_time_ratios", {}),
+        starts=facts.get("starts", {}),
         peaks={
             arm: _fill(Peak, of, f"peak of {arm!r}") for arm, of in facts.get("peaks", {}).items()
         },

@@ -99,6 +99,7 @@ class StudyRecord:
     fairness: Mapping[str, Any] | None = None
     paper: tuple[str, ...] = ()  # figures of the paper to be set beside it
     step_time_ratios: Mapping[str, float] = field(default_factory=dict)
+    starts: Mapping[str, Any] = field(default_factory=dict)  # models that arms began from, by arm
     peaks: Mapping[str, Peak] = field(default_factory=dict)  # of the hardware, by arm
 
     def of_arm(self, arm: str) -> list[RunRecord]:

@@ -12,7 +12,7 @@ def add(commands: Commands) -> None:
     parser = command(
         commands, "generate", _run, "text, pictures and speech that follow a prompt of the same"
     )
-    parser.add_argument("checkpoint", type=Path, help="checkpoint.ckpt of a run")
+    parser.add_argument("checkpoint", type=Path, help="checkpoint.ckpt of a run, or an export")
     prompt = parser.add_argument_group("prompt", "parts in the order they are read, repeatable")
     for option, kind, metavar in (
         ("--text", "text", "WORDS"),

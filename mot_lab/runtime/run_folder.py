@@ -3,6 +3,7 @@
 run.json         who it is (study, arm, seed), its status, where it was resumed
 config.yaml      its configuration
 metrics.jsonl    its curves
+start.json       the model that it began from, if it did
 artifacts/       files for the tracking store, at the same relative paths
 tracking.json    per tracking URI, what has been sent there
 """
@@ -45,6 +46,7 @@ class RunFolder:
         self.record_path = self.path / "run.json"
         self.config_path = self.path / "config.yaml"
         self.metrics_path = self.path / "metrics.jsonl"
+        self.start_path = self.path / "start.json"
         self.artifacts_path = self.path / "artifacts"
         self.tracking_path = self.path / "tracking.json"
 

@@ -96,6 +96,10 @@ class TextTokenizer:
         self.pad_id, self.bos_id, self.eos_id = (self._special[token] for token in DOCUMENT_TOKENS)
         self.vocab_size: int = tokenizer.get_vocab_size(with_added_tokens=True)
 
+    def ids(self) -> dict[str, int]:
+        """Every entry of the vocabulary, special tokens included, with its id."""
+        return self._tokenizer.get_vocab(with_added_tokens=True)
+
     def begin_id(self, modality: str) -> int:
         """Id of the token that opens a block of a modality."""
         return self._special[begin_token(modality)]
