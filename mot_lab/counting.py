@@ -15,6 +15,7 @@ from mot_lab.flops import (
     router_flops,
     training_flops,
 )
+from mot_lab.freezing import freeze
 from mot_lab.model import MultimodalModel
 from mot_lab.parameter_parts import ParameterParts, parameter_parts
 from mot_lab.study_arm import StudyArm
@@ -71,7 +72,9 @@ def arm_router_flops(arm: StudyArm, data: DataInterface, workload: Workload) -> 
 def _structure(arm: StudyArm, data: DataInterface) -> MultimodalModel:
     """The arm's network, without any memory for its weights."""
     with torch.device("meta"):
-        return MultimodalModel(arm.model.backbone, arm.wiring, arm.model.diffusion, data)
+        model = MultimodalModel(arm.model.backbone, arm.wiring, arm.model.diffusion, data)
+    freeze(model, arm.model.freeze)
+    return model
 
 
 def cost_table(title: str, costs: Mapping[str, ArmCost], baseline: str) -> Table:

@@ -1,7 +1,8 @@
 """Parameters and FLOPs from structure alone; works on the meta device, 7B included.
 
 FLOPs are those of matrix products (a multiply and an add are two). A training step is three
-forward passes' worth: one forward, two backward. Norms, activations, gathers and the softmax are
+forward passes' worth: one forward, two backward, of which weights that are frozen take no part in
+the second. Norms, activations, gathers and the softmax are
 left out, as in every published count.
 """
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from mot_lab.backbones.attention import attention_mask
 from mot_lab.backbones.expert_choice import ExpertChoice
+from mot_lab.backbones.feed_forward import FeedForward
 from mot_lab.backbones.towers import Towers
 from mot_lab.batch import MultimodalBatch
 from mot_lab.model import MultimodalModel
@@ -93,9 +95,31 @@ def forward_flops(
 def training_flops(
     model: MultimodalModel, workload: Workload, full_attention: bool = False
 ) -> dict[str, float]:
-    """FLOPs of one training step, per modality."""
+    """FLOPs of one training step, per modality; gradients of frozen weights are not computed."""
     forward = forward_flops(model, workload, full_attention)
-    return {name: TRAINING_PASSES * flops for name, flops in forward.items()}
+    spared = _frozen_flops(model, workload)
+    return {name: TRAINING_PASSES * flops - spared[name] for name, flops in forward.items()}
+
+
+def _frozen_flops(model: MultimodalModel, workload: Workload) -> dict[str, float]:
+    """What the gradients of frozen weights would take: as much as their products in the forward
+    pass. The gradients of what went into them are still needed by the layers below.
+    """
+    spared = dict.fromkeys(model.transformer.wiring.modalities, 0.0)
+    for name, tokens in workload.tokens.items():
+        for block in model.transformer.layers:
+            for towers in (block.attention.qkv, block.attention.out, block.feed_forward):
+                own = towers.of(name)
+                if any(weight.requires_grad for weight in own.parameters()):
+                    continue
+                if isinstance(own, FeedForward | ExpertChoice):
+                    spared[name] += own.forward_flops(tokens)
+                else:
+                    spared[name] += 2 * tokens * count_matrices(own)
+    if not model.autoregressive.output.weight.requires_grad:
+        for name, predictions in workload.predictions.items():
+            spared[name] += model.autoregressive.forward_flops(predictions)
+    return spared
 
 
 def router_flops(model: MultimodalModel, workload: Workload) -> float:
@@ -107,6 +131,11 @@ def router_flops(model: MultimodalModel, workload: Workload) -> float:
             if isinstance(own, ExpertChoice):
                 forward += 2 * workload.tokens[name] * own.router.weight.numel()
     return TRAINING_PASSES * forward
+
+
+def count_matrices(module: nn.Module) -> int:
+    """Numbers in matrices, biases and norms left out."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.dim() > 1)
 
 
 def count_parameters(model: nn.Module) -> int:
