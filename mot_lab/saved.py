@@ -61,11 +61,11 @@ class SavedModel:
                 f"{self.path} holds other weights than this version's, {sorted(others)[0]} for "
                 f"one: train the run again"
             )
-        for name, weight in self.weights.items():
-            if weight.shape != own[name].shape:
+        for name, weight in own.items():
+            if (found := self.weights[name].shape) != weight.shape:
                 raise ValueError(
-                    f"{self.path}: {name} is of shape {list(weight.shape)}, its settings say "
-                    f"{list(own[name].shape)}"
+                    f"{self.path}: {name} is of shape {list(found)}, its settings say "
+                    f"{list(weight.shape)}"
                 )
         module.load_state_dict(self.weights)
         return module.eval()
