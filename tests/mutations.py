@@ -66,6 +66,14 @@ MUTATIONS = [
         "tests/test_flops.py",
     ),
     Mutation(
+        "experts copied without their gate",
+        "mot_lab/upcycling/towers.py",
+        "down_FD = feed_forward.down.weight.t() / gate_of_zeros(experts)",
+        "down_FD = feed_forward.down.weight.t()",
+        "tests/upcycling/test_towers.py"
+        "::test_experts_that_take_each_token_once_with_a_router_of_zeros_are_dense",
+    ),
+    Mutation(
         "one of two curves smoothed",
         "evaluation/matching/steps.py",
         "levels_B, levels_A = smooth(baseline), smooth(arm)",

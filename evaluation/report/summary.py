@@ -9,7 +9,9 @@ from evaluation.wording import Numbers, show
 
 def summary_blocks(numbers: Numbers) -> list[Block]:
     """The section."""
-    arms = ", ".join(numbers["arms"])
+    arms = ", ".join(
+        f"{arm} (upcycled)" if facts["upcycled"] else arm for arm, facts in numbers["arms"].items()
+    )
     seeds = numbers["seeds"]
     opening = (
         f"Study {numbers['study']}, setting {numbers['setting']}: {arms}, each trained for "

@@ -135,13 +135,14 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
     from transformers import AutoModelForCausalLM
 
     try:
-        model, found = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
         )
     except Exception as error:  # safetensors and transformers have errors of many kinds
         raise ValueError(
             f"no whole language model in safetensors at {folder}: {one_line(error)}"
         ) from error
+    model, found = loaded
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         names = sorted(str(each) for each in found.get(what, ()) if OLD_BUFFER not in str(each))
         if names:

@@ -72,6 +72,14 @@ def test_unequal_arms_are_warned_of_first(study: StudyRecord) -> None:
     assert "not equal in everything" in text
 
 
+def test_upcycled_arms_are_marked_on_the_first_page(study: StudyRecord) -> None:
+    starts = {arm: {"path": "a/llama", "upcycled": arm == "mot"} for arm in ("dense", "mot")}
+    numbers = report_numbers(replace(study, starts=starts))
+    _, text = first_page(numbers)
+    assert "dense, moe_4x, mot (upcycled), each trained for" in text
+    assert [arm["started_from"] for arm in numbers["arms"].values()] == ["a/llama", None, "a/llama"]
+
+
 def test_a_study_that_was_not_checked_says_so(study: StudyRecord) -> None:
     old = report_numbers(replace(study, fairness=None))
     assert old["fairness"] is None and NOT_CHECKED in first_page(old)[1]
