@@ -16,10 +16,10 @@ from torch import Tensor
 from mot_lab.data.datamodule import MultimodalDataModule
 from mot_lab.data.prepare import DataConfig
 from mot_lab.module import ModelConfig, MultimodalModule
-from mot_lab.parsing import from_dict
+from mot_lab.parsing import from_dict, under
 from mot_lab.runtime.averaging import averages_in
 from mot_lab.runtime.checkpoint import load_checkpoint
-from mot_lab.runtime.plain_files import read_json
+from mot_lab.runtime.plain_files import laid_out, read_json
 
 FORMAT = "mot-lab model 1"
 SETTINGS, WEIGHTS = "mot_lab.json", "model.safetensors"
@@ -54,7 +54,8 @@ class SavedModel:
         """
         # Answers have rows of every length: a compiled network would be compiled for each.
         model = replace(self.model, compile=False)
-        module = MultimodalModule(model, self.data.interface(), self.arm)
+        with under(str(self.path)), laid_out("its model"):
+            module = MultimodalModule(model, self.data.interface(), self.arm)
         own = module.state_dict()
         if others := own.keys() ^ self.weights.keys():
             raise ValueError(
@@ -92,16 +93,22 @@ def _read_checkpoint(path: Path) -> SavedModel:
         data = checkpoint[MultimodalDataModule.__qualname__]["config"]
     except KeyError as missing:
         raise ValueError(f"{path} is no checkpoint of mot-lab: it has no {missing}") from None
-    weights, averages = checkpoint["state_dict"], averages_in(checkpoint)
-    return SavedModel(
-        path,
-        from_dict(ModelConfig, settings["config"]),
-        from_dict(DataConfig, data),
-        settings["arm"],
-        # frozen weights have no averages
-        {name: averages.get(name, weight) for name, weight in weights.items()},
-        int(checkpoint["global_step"]),
-    )
+    except TypeError:
+        raise ValueError(f"{path} is no checkpoint of mot-lab") from None
+    with under(str(path)), laid_out("its model"):
+        model = from_dict(ModelConfig, settings["config"], "model")
+        data_config = from_dict(DataConfig, data, "data")
+    with laid_out(path):
+        weights, averages = checkpoint["state_dict"], averages_in(checkpoint)
+        return SavedModel(
+            path,
+            model,
+            data_config,
+            settings["arm"],
+            # frozen weights have no averages
+            {name: averages.get(name, weight) for name, weight in weights.items()},
+            int(checkpoint["global_step"]),
+        )
 
 
 def _read_export(folder: Path) -> SavedModel:
@@ -114,15 +121,13 @@ def _read_export(folder: Path) -> SavedModel:
         weights = load_file(folder / WEIGHTS)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{folder / WEIGHTS} is no whole safetensors file: {error}") from None
-    try:
+    with under(str(folder / SETTINGS)), laid_out("its model"):
         return SavedModel(
             folder,
-            from_dict(ModelConfig, about["model"]),
-            from_dict(DataConfig, about["data"]),
+            from_dict(ModelConfig, about["model"], "model"),
+            from_dict(DataConfig, about["data"], "data"),
             about["arm"],
             weights,
             int(about["step"]),
             str(about["tokenizers"]),
         )
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{folder / SETTINGS} lacks a setting: {error}") from None
