@@ -1,50 +1,87 @@
-"""Seconds per training step of every arm of a study, interleaved in one run, as JSON.
+"""Seconds per training step of every arm of a study, the hybrid, Dense in plain torch and arms as
+Lightning trains them, interleaved in one run, as JSON.
 
-python -m benchmarks.step_time [experiments/openmoji/transfusion.yaml] [rounds]
+    python -m benchmarks.step_time [experiments/openmoji/transfusion.yaml] [rounds]
+
+``dense`` and the other arms are steps alone (forward, backward, clipping, optimiser);
+``plain_torch_dense`` is the same by `benchmarks.plain_torch`; ``dense_trained`` is a step of the
+Trainer with everything that stands around it (`benchmarks.trained_step`).
 """
 
 import json
 import sys
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
-from mot_lab.config import load_study
+from benchmarks.interleaved import WARMUP, interleaved
+from benchmarks.plain_torch import PlainStep
+from benchmarks.trained_step import TrainedStep
+from mot_lab.batch import MultimodalBatch
+from mot_lab.config import StudyConfig, load_study
 from mot_lab.data.datamodule import MultimodalDataModule
 from mot_lab.environment import environment
 from mot_lab.runtime.workers import threads_each
-from mot_lab.step_time import measure_step_times
+from mot_lab.step_time import TrainingStep
 from mot_lab.training import runs_of
 
 DEFAULT = Path(__file__).parent.parent / "experiments" / "openmoji" / "transfusion.yaml"
 RESULTS = Path(__file__).parent / "results"
+HYBRID = "mot_text_moe_4x"
+TARGETS = {"mot": 1.03, HYBRID: 1.15, "moe_4x": 1.20}
+TARGET_OF_PLAIN_TORCH = 1.05
+Step = Callable[[MultimodalBatch], object]
 
 
 def main() -> None:
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 30
     config = load_study(path)
+    if config.setting == "transfusion" and HYBRID not in config.arms:
+        config = replace(config, arms=[*config.arms, HYBRID])
     torch.set_num_threads(threads_each(config.parallel_runs))
-    data = MultimodalDataModule(config.data)
-    modules = {run.arm: run.module() for run in runs_of(config, Path("unused"))}
-    trainings = {arm.name: arm.training for arm in config.parsed_arms}
-    batches = list(data.train_loader(8))
-    times = measure_step_times(modules, batches, rounds, trainings)
-    baseline = times[config.baseline].median
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with TemporaryDirectory() as folder:
+        steps = _steps(config, rounds, Path(folder))
+        batches = [b.to(device) for b in MultimodalDataModule(config.data).train_loader(8)]
+        works = {
+            name: lambda turn, step=step: step(batches[turn % len(batches)])
+            for name, step in steps.items()
+        }
+        times = interleaved(works, rounds, config.baseline, device)
     result = {
         "study": config.name,
         "baseline": config.baseline,
-        "arms": {
-            name: {**asdict(each), "of_baseline": each.median / baseline}
-            for name, each in times.items()
-        },
+        "arms": times,
+        "targets_of_baseline": TARGETS,
+        "target_of_plain_torch": TARGET_OF_PLAIN_TORCH,
+        "command": f"python -m benchmarks.step_time {path.name} {rounds}",
         "environment": environment(config.training.precision),
     }
+    if (plain := times.get("plain_torch_dense")) is not None:
+        for name in ("dense", "dense_trained"):
+            for clock in ("median", "cpu_median"):
+                times[name][f"{clock}_of_plain_torch"] = times[name][clock] / plain[clock]
     text = json.dumps(result, indent=2)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"step_time_{config.name}.json").write_text(text + "\n")
     print(text)
+
+
+def _steps(config: StudyConfig, rounds: int, folder: Path) -> dict[str, Step]:
+    runs = {run.arm: run for run in runs_of(replace(config, seeds=config.seeds[:1]), folder)}
+    steps: dict[str, Step] = {
+        name: TrainingStep(run.module(), run.study_arm.training, rounds)
+        for name, run in runs.items()
+    }
+    if config.setting == "transfusion" and "dense" in runs:
+        dense = runs["dense"]
+        steps["plain_torch_dense"] = PlainStep(dense.module(), dense.study_arm.training, rounds)
+        steps["dense_trained"] = TrainedStep(dense, rounds + WARMUP, folder)
+    return steps
 
 
 if __name__ == "__main__":

@@ -1,0 +1,79 @@
+"""Times pieces of work in turn, so that a machine's drift hits all alike.
+
+Beside the clock on the wall there is the processor time of this process: on a machine that others
+use as well it says what the work itself takes. Ratios are taken round by round, and their median
+is given: a round's pieces ran next to each other.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from rich.progress import track
+
+from mot_lab.step_time import now
+
+WARMUP = 3
+Clocks = tuple[float, float]
+
+
+def interleaved(
+    works: Mapping[str, Callable[[int], object]],
+    rounds: int,
+    baseline: str,
+    device: torch.device,
+    warmup: int = WARMUP,
+) -> dict[str, dict[str, Any]]:
+    """Call every work once in each round, each round beginning with another one.
+
+    Args:
+        works: by name; called with the number of the round, below 0 while warming up.
+        rounds: counted, at least two.
+        baseline: name of the work that the others are set against.
+        device: waited for before a clock is read.
+        warmup: rounds before, not counted.
+
+    Returns:
+        by name, in seconds: ``median``, ``low`` and ``high`` (quartiles) on the wall,
+        ``cpu_median``; ``of_baseline`` and ``of_baseline_cpu``, each median and quartiles of the
+        rounds' ratios.
+    """
+    names = list(works)
+    seen: dict[str, list[Clocks]] = {name: [] for name in names}
+    for turn in track(range(-warmup, rounds), description="timing in turns"):
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            wall, processor = now(device), time.process_time()
+            works[name](turn)
+            clocks = now(device) - wall, time.process_time() - processor
+            if turn >= 0:
+                seen[name].append(clocks)
+    return {name: _summary(seen[name], seen[baseline]) for name in names}
+
+
+def _summary(clocks: Sequence[Clocks], baseline: Sequence[Clocks]) -> dict[str, Any]:
+    walls, processors = zip(*clocks, strict=True)
+    low, median, high = _quartiles(walls)
+    ratios = [
+        [own[i] / other[i] for own, other in zip(clocks, baseline, strict=True)] for i in range(2)
+    ]
+    return {
+        "median": median,
+        "low": low,
+        "high": high,
+        "cpu_median": statistics.median(processors),
+        "rounds": len(clocks),
+        "of_baseline": _named(ratios[0]),
+        "of_baseline_cpu": _named(ratios[1]),
+    }
+
+
+def _named(ratios: Sequence[float]) -> dict[str, float]:
+    low, median, high = _quartiles(ratios)
+    return {"median": median, "low": low, "high": high}
+
+
+def _quartiles(values: Sequence[float]) -> list[float]:
+    return statistics.quantiles(values, n=4, method="inclusive")

@@ -1,0 +1,196 @@
+"""Seconds of one block, forward and backward, in every layout and for several mixes of modalities.
+
+Dense, ours, and the layouts of other codes (`benchmarks.peer_layouts`), timed in turns. Sorting,
+masks, indices and the attention mask are made once per batch and are in no block's time.
+
+    python -m benchmarks.layouts [--size demo|443M|880M|1.5B] [--rounds 20]
+
+On the CPU in fp32; where there is a GPU, in bf16. The sizes are those of the paper's Tables 1 and 3
+at a sequence length of 4,096 and are meant for a GPU.
+
+Shapes: B rows, S positions, N = B * S places, D width.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from benchmarks.interleaved import interleaved
+from benchmarks.peer_layouts import PEERS, peer_block
+from mot_lab.backbones.attention import AttentionContext
+from mot_lab.backbones.grouping import TokenGroups
+from mot_lab.backbones.transformer import Transformer, TransformerConfig
+from mot_lab.backbones.wiring import parse_arm
+from mot_lab.environment import environment
+
+RESULTS = Path(__file__).parent / "results"
+NAMES = ("text", "image", "speech")
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of one layer and its batch."""
+
+    width: int
+    heads: int
+    feed_forward_multiple: int
+    rows: int
+    length: int
+
+
+SIZES = {
+    "demo": Size(128, 4, 32, 8, 128),
+    "443M": Size(1024, 16, 256, 6, 4096),
+    "880M": Size(1536, 24, 256, 4, 4096),
+    "1.5B": Size(2048, 16, 256, 4, 4096),
+}
+# Runs of tokens in a row as shares of a document: (modality id, share); images are seen both ways.
+MIXES: Mapping[str, tuple[tuple[int, float], ...]] = {
+    "50/50": ((0, 0.5), (1, 0.5)),
+    "90/10": ((0, 0.9), (1, 0.1)),
+    "one absent": ((0, 1.0),),
+    "three modalities": ((0, 0.34), (1, 0.33), (2, 0.33)),
+    "short captions, long images": ((0, 0.05), (1, 0.95)),
+}
+DOCUMENTS = 4  # in a row
+
+
+@dataclass(frozen=True)
+class Places:
+    """Ids [B, S] of a batch without padding: rows of equal documents."""
+
+    modality_BS: Tensor
+    document_BS: Tensor
+    image_BS: Tensor
+    position_BS: Tensor
+
+    @classmethod
+    def of_mix(cls, mix: tuple[tuple[int, float], ...], size: Size) -> "Places":
+        """Documents of one run per modality, as long as the mix says."""
+        length = size.length // DOCUMENTS
+        ends, seen = [], 0.0
+        for _, share in mix:
+            seen += share
+            ends.append(round(seen * length))
+        modality = torch.empty(length, dtype=torch.int64)
+        for (identity, _), begin, end in zip(mix, [0, *ends], ends, strict=False):
+            modality[begin:end] = identity
+        document = torch.arange(DOCUMENTS).repeat_interleave(length)
+        modality = modality.repeat(DOCUMENTS)
+        image = torch.where(modality == 1, document, -1)
+        position = torch.arange(length).repeat(DOCUMENTS)
+        ids = (each.expand(size.rows, -1) for each in (modality, document, image, position))
+        return cls(*(each.contiguous() for each in ids))
+
+    def to(self, device: torch.device) -> "Places":
+        """On a device."""
+        return Places(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+
+
+def block_works(
+    size: Size, mix: str, device: torch.device, dtype: torch.dtype
+) -> dict[str, Callable[[], tuple[Tensor, Tensor]]]:
+    """Forward and backward of one block by layout; each returns output [N, D] and the gradient of
+    its input, in sequence order. Dense has the weights of its own.
+    """
+    names = NAMES[: max(identity for identity, _ in MIXES[mix]) + 1]
+    names = names if len(names) > 1 else NAMES[:2]
+    places = Places.of_mix(MIXES[mix], size).to(device)
+    flat_N = places.modality_BS.flatten()
+    counts = {name: int((flat_N == i).sum()) for i, name in enumerate(names)}
+    config = TransformerConfig(
+        width=size.width,
+        layers=1,
+        heads=size.heads,
+        feed_forward_multiple=size.feed_forward_multiple,
+    )
+    generator = torch.Generator(device).manual_seed(0)
+    shape = (2, flat_N.numel(), size.width)
+    x_ND, grad_ND = torch.randn(shape, generator=generator, device=device).to(dtype)
+
+    def ours(arm: str) -> tuple[Transformer, Callable[[], tuple[Tensor, Tensor]]]:
+        torch.manual_seed(0)
+        transformer = Transformer(config, parse_arm(arm, names).wiring).to(device, dtype)
+        groups = TokenGroups.build(places.modality_BS, counts, transformer.wiring)
+        context = transformer.context(
+            groups, places.document_BS, places.image_BS, places.position_BS
+        )
+        block = transformer.layers[0]
+        # Between two blocks tokens stay in grouped order: the way there is not the block's.
+        x_TD, grad_TD = groups.group(x_ND), groups.group(grad_ND)
+
+        def work() -> tuple[Tensor, Tensor]:
+            block.zero_grad()
+            x = x_TD.detach().requires_grad_()
+            y = block(x, groups, context)
+            y.backward(grad_TD)
+            assert x.grad is not None
+            return groups.restored(y.detach()), groups.restored(x.grad)
+
+        return transformer, work
+
+    def peer(layout: str, transformer: Transformer) -> Callable[[], tuple[Tensor, Tensor]]:
+        block = transformer.layers[0]
+        masks = [flat_N == i for i in range(len(names))]
+        plain = TokenGroups(None, None, (flat_N.numel(),), tuple(places.modality_BS.shape))
+        context: AttentionContext = transformer.context(
+            plain, places.document_BS, places.image_BS, places.position_BS
+        )
+        forward = peer_block(block, PEERS[layout](masks), context, plain.shape)
+
+        def work() -> tuple[Tensor, Tensor]:
+            block.zero_grad()
+            x = x_ND.detach().requires_grad_()
+            y = forward(x)
+            y.backward(grad_ND)
+            assert x.grad is not None
+            return y.detach(), x.grad
+
+        return work
+
+    _, dense = ours("dense")
+    transformer, grouped = ours("mot")
+    peers = {layout: peer(layout, transformer) for layout in PEERS}
+    return {"dense": dense, "ours": grouped, **peers}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", choices=SIZES, default="demo")
+    parser.add_argument("--rounds", type=int, default=20)
+    options = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.set_num_threads(1)
+    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    mixes: dict[str, Any] = {}
+    for mix in track(MIXES, description="mixes"):
+        works = block_works(SIZES[options.size], mix, device, dtype)
+        turns = {name: lambda _, work=work: work() for name, work in works.items()}
+        times = interleaved(turns, options.rounds, "dense", device)
+        ours = times["ours"]
+        for name in PEERS:
+            times[name]["ours_of_it"] = ours["median"] / times[name]["median"]
+            times[name]["ours_of_it_cpu"] = ours["cpu_median"] / times[name]["cpu_median"]
+        mixes[mix] = times
+    result = {
+        "size": options.size,
+        "dtype": str(dtype),
+        "mixes": mixes,
+        "command": f"python -m benchmarks.layouts --size {options.size} --rounds {options.rounds}",
+        "environment": environment("auto"),
+    }
+    text = json.dumps(result, indent=2)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"layouts_{options.size}.json").write_text(text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
