@@ -60,7 +60,7 @@ class MultimodalModel(nn.Module):
     def forward(self, batch: MultimodalBatch) -> Output:
         """Predict the next tokens and the noise of the images."""
         hidden_TD, groups, kept = self.hidden(batch, self._noised(batch))
-        hidden_LD = hidden_TD[groups.places(batch.target_place_L)]
+        hidden_LD = hidden_TD.index_select(0, groups.places(batch.target_place_L))
         prediction_NCHW = None
         if self.diffusion is not None:
             prediction_NCHW = self._decode(self.diffusion, hidden_TD, groups, kept, batch)
@@ -95,6 +95,6 @@ class MultimodalModel(nn.Module):
         kept: Tensor | None,
         batch: MultimodalBatch,
     ) -> Tensor:
-        hidden_MD = hidden_TD[groups.places(batch.patch_place_M)]
+        hidden_MD = hidden_TD.index_select(0, groups.places(batch.patch_place_M))
         hidden_NPD = hidden_MD.view(batch.num_images, head.codec.tokens, hidden_MD.shape[-1])
         return head.codec.decode(hidden_NPD, batch.time_N, kept)

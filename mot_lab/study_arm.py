@@ -39,6 +39,8 @@ class TrainingConfig:
         spike_sigmas: standard deviations over the mean of the last 128 steps from which total loss
             or gradient norm are a spike. OLMo-core has 6; 0, no such rule, by default, because
             no paper that is compared with here says to have one.
+        recompute: activation checkpointing, memory for time: a block's activations are computed
+            again in the backward pass (`mot_lab.backbones.transformer.Transformer`).
     """
 
     steps: int = 1000
@@ -51,6 +53,7 @@ class TrainingConfig:
     num_workers: int = 0
     bad_steps: BadSteps = "stop"
     spike_sigmas: float = 0.0
+    recompute: bool = False
 
     def __post_init__(self) -> None:
         cadence = ("val_every", "log_every", "checkpoint_every")

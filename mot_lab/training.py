@@ -78,11 +78,11 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """What determines the run, as plain values; kept beside it as ``config.yaml``, together
         with the digests of the batches that it saw (`mot_lab.data.digests`), and of what it starts
-        from. Batches are the same
-        for every number of workers, which may be another one when a run goes on.
+        from. Batches are the same for every number of workers, and gradients with and without
+        recomputation: both may be other ones when a run goes on.
         """
         training = plain(self.study_arm.training)
-        del training["num_workers"]
+        del training["num_workers"], training["recompute"]
         start = self.study_arm.model.start_from
         return {
             **({"started_from": start_digest(start)} if start is not None else {}),
@@ -97,7 +97,9 @@ class Run:
     def module(self) -> MultimodalModule:
         """The arm with its initial weights."""
         data = self.config.data.interface()
-        return MultimodalModule(self.study_arm.model, data, self.study_arm.spec, self.seed)
+        module = MultimodalModule(self.study_arm.model, data, self.study_arm.spec, self.seed)
+        module.net.transformer.recompute = self.study_arm.training.recompute
+        return module
 
     def data_module(self) -> MultimodalDataModule:
         """The batches that the run is trained and validated on."""

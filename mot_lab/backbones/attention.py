@@ -5,15 +5,17 @@ values (each serves H / K query heads), G = H + K, E head width, C columns of a 
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mot_lab.backbones.fused_qkv import FusedQKV, NormKind
 from mot_lab.backbones.grouping import TokenGroups
 from mot_lab.backbones.towers import Towers
 from mot_lab.backbones.wiring import Wiring
+from mot_lab.backbones.written_out import is_written_out
 
 if TYPE_CHECKING:
     from mot_lab.backbones.cache import LayerCache
@@ -78,25 +80,30 @@ class QKNorm(nn.Module):
     def __init__(self, shape: HeadShape, kind: str, eps: float) -> None:
         super().__init__()
         make = nn.LayerNorm if kind == "layer" else nn.RMSNorm
-        self.shape, self.eps = shape, eps
+        self.shape, self.kind = shape, NormKind(kind == "layer", eps)
         self.query = make(shape.width, eps=eps)
         self.key = make(shape.width, eps=eps)
 
     def forward(self, qk_TGE: Tensor) -> Tensor:
         """[T, G, E] -> [T, G, E], the query heads first."""
         # One normalisation for both, then the scales: half as many small operations per tower.
-        query, key = self.query, self.key
-        scale_GE = self._of_heads(query.weight, key.weight)
-        if isinstance(query, nn.RMSNorm) or isinstance(key, nn.RMSNorm):
-            return F.rms_norm(qk_TGE, qk_TGE.shape[-1:], eps=self.eps) * scale_GE
-        shift_GE = self._of_heads(query.bias, key.bias)
-        normal_TGE = F.layer_norm(qk_TGE, qk_TGE.shape[-1:], eps=self.eps)
+        affine = self.affine()
+        scale_GE = self._of_heads(*affine[:2])
+        if not self.kind.centred:
+            return F.rms_norm(qk_TGE, qk_TGE.shape[-1:], eps=self.kind.eps) * scale_GE
+        shift_GE = self._of_heads(*affine[2:])
+        normal_TGE = F.layer_norm(qk_TGE, qk_TGE.shape[-1:], eps=self.kind.eps)
         return torch.addcmul(shift_GE, normal_TGE, scale_GE)
 
     def _of_heads(self, query_E: Tensor, key_E: Tensor) -> Tensor:
         """[G, E]"""
         heads, kv_heads, _ = self.shape
         return torch.cat([query_E.expand(heads, -1), key_E.expand(kv_heads, -1)])
+
+    def affine(self) -> list[Tensor]:
+        """Scales of query and key, then their shifts where they have some."""
+        kinds = ("weight", "bias") if self.kind.centred else ("weight",)
+        return [getattr(norm, kind) for kind in kinds for norm in (self.query, self.key)]
 
 
 class Attention(nn.Module):
@@ -132,25 +139,47 @@ class Attention(nn.Module):
         (rows, length), (heads, kv_heads, head_width) = groups.shape, self.shape
         both = heads + kv_heads
         qkv_TAE = self.qkv(x_TD, groups).view(len(x_TD), both + kv_heads, head_width)
-        qk_TGE, v_TKE = qkv_TAE[:, :both], qkv_TAE[:, both:]
-        if self.qk_norm is not None:
-            qk_TGE = self.qk_norm(qk_TGE, groups)
-        qk_TGE = rotate(qk_TGE, context.cos_T1E, context.sin_T1E)
         if cache is None:
-            q_NHE, k_NKE = groups.restore(qk_TGE).split([heads, kv_heads], dim=1)
-            v_NKE = groups.restore(v_TKE)
+            q_NHE, k_NKE, v_NKE = self._sequences(qkv_TAE, groups, context)
             k_BKSE, v_BKSE = (
                 x.unflatten(0, (rows, length)).transpose(1, 2) for x in (k_NKE, v_NKE)
             )
         else:
+            qk_TGE = self._normed_and_turned(qkv_TAE[:, :both], groups, context)
             q_NHE = groups.restore(qk_TGE[:, :heads])
-            k_BKSE, v_BKSE = cache.extend(qk_TGE[:, heads:], v_TKE)  # [B, K, C, E]
+            k_BKSE, v_BKSE = cache.extend(qk_TGE[:, heads:], qkv_TAE[:, both:])  # [B, K, C, E]
         q_BHSE = q_NHE.unflatten(0, (rows, length)).transpose(1, 2)
         y_BHSE = F.scaled_dot_product_attention(
             q_BHSE, k_BKSE, v_BKSE, attn_mask=context.mask, enable_gqa=kv_heads != heads
         )
         y_ND = y_BHSE.transpose(1, 2).reshape(rows * length, heads * head_width)
         return self.out(groups.group(y_ND), groups)
+
+    def _sequences(
+        self, qkv_TAE: Tensor, groups: TokenGroups, context: AttentionContext
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries [N, H, E], keys and values [N, K, E] in sequence order, ready for attention."""
+        heads, kv_heads, _ = self.shape
+        if kv_heads == heads and is_written_out(qkv_TAE):
+            norm, sizes, affine = None, [groups.tokens], []
+            if self.qk_norm is not None:
+                modules, sizes = self.qk_norm.present(groups)
+                norms = cast(list[QKNorm], modules)
+                norm = norms[0].kind
+                affine = [tensor for each in norms for tensor in each.affine()]
+            angles = (context.cos_T1E, context.sin_T1E)
+            qkv_T3HE = qkv_TAE.unflatten(1, (3, heads))
+            return FusedQKV.apply(qkv_T3HE, *angles, groups, sizes, norm, *affine)
+        qk_TGE = self._normed_and_turned(qkv_TAE[:, : heads + kv_heads], groups, context)
+        q_NHE, k_NKE = groups.restore(qk_TGE).split([heads, kv_heads], dim=1)
+        return q_NHE, k_NKE, groups.restore(qkv_TAE[:, heads + kv_heads :])
+
+    def _normed_and_turned(
+        self, qk_TGE: Tensor, groups: TokenGroups, context: AttentionContext
+    ) -> Tensor:
+        if self.qk_norm is not None:
+            qk_TGE = self.qk_norm(qk_TGE, groups)
+        return rotate(qk_TGE, context.cos_T1E, context.sin_T1E)
 
     def forward_flops(self, tokens: float, pairs: float) -> float:
         """FLOPs of one forward pass: 4 D (H + K) E per token (Q, K, V, O; 8 D^2 where H = K and

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mot_lab.backbones.auxiliary_router import AuxiliaryRouter
+from mot_lab.backbones.written_out import swiglu
 
 
 def capacity(tokens: int, experts: int) -> int:
@@ -104,5 +105,4 @@ class ExpertChoice(nn.Module):
 
 def _swiglu(x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
     """[.., D] -> [.., D], of one expert or, with a leading axis E everywhere, of all."""
-    gate, up = (x @ gate_up.to(x.dtype)).chunk(2, dim=-1)
-    return (F.silu(gate) * up) @ down.to(x.dtype)
+    return swiglu(x @ gate_up.to(x.dtype)) @ down.to(x.dtype)

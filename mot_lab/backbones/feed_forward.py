@@ -3,8 +3,11 @@
 Shapes: T tokens, D width, F hidden width.
 """
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from mot_lab.backbones.written_out import grouped_linear, swiglu
 
 
 def swiglu_hidden(width: int, multiple_of: int) -> int:
@@ -23,8 +26,13 @@ class FeedForward(nn.Module):
 
     def forward(self, x_TD: Tensor) -> Tensor:
         """[T, D] -> [T, D]."""
-        gate_TF, up_TF = self.gate_up(x_TD).chunk(2, dim=-1)
-        return self.down(F.silu(gate_TF) * up_TF)
+        return self.together([self], x_TD, [len(x_TD)])
+
+    @staticmethod
+    def together(each: Sequence["FeedForward"], x_TD: Tensor, sizes: Sequence[int]) -> Tensor:
+        """Several of one shape, each on its own rows: [T, D] -> [T, D]."""
+        gate_up_T2F = grouped_linear(x_TD, sizes, [one.gate_up.weight for one in each])
+        return grouped_linear(swiglu(gate_up_T2F), sizes, [one.down.weight for one in each])
 
     def forward_flops(self, tokens: float) -> float:
         """6 D F per token."""

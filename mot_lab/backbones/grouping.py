@@ -9,25 +9,34 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from mot_lab.backbones.wiring import Wiring
 
 
-class _Permute(torch.autograd.Function):
-    """``x[order]`` whose backward is the gather ``grad[inverse]`` (index_select's scatters)."""
+class _Group(torch.autograd.Function):
+    """`TokenGroups.regroup`, whose backward is `TokenGroups.restored`: two gathers, no scatter."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any, x_ND: Tensor, order_N: Tensor, inverse_N: Tensor
-    ) -> Tensor:
-        ctx.save_for_backward(inverse_N)
-        return x_ND.index_select(0, order_N)
+    def forward(ctx: Any, x_ND: Tensor, groups: "TokenGroups") -> Tensor:  # type: ignore[override]
+        ctx.groups = groups
+        return groups.regroup(x_ND)
 
     @staticmethod
-    def backward(ctx: Any, grad_ND: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        (inverse_N,) = ctx.saved_tensors
-        return grad_ND.index_select(0, inverse_N), None, None
+    def backward(ctx: Any, grad_TD: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return ctx.groups.restored(grad_TD), None
+
+
+class _Restore(torch.autograd.Function):
+    """`TokenGroups.restored`, whose backward is `TokenGroups.regroup`."""
+
+    @staticmethod
+    def forward(ctx: Any, x_TD: Tensor, groups: "TokenGroups") -> Tensor:  # type: ignore[override]
+        ctx.groups = groups
+        return groups.restored(x_TD)
+
+    @staticmethod
+    def backward(ctx: Any, grad_ND: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return ctx.groups.regroup(grad_ND), None
 
 
 @dataclass(frozen=True)
@@ -100,18 +109,31 @@ class TokenGroups:
 
     def group(self, x_ND: Tensor) -> Tensor:
         """From flat sequence order [B * S, ...] to grouped order [T, ...]; padding is dropped."""
-        if self.order_N is None or self.inverse_N is None:
-            return x_ND
-        return _Permute.apply(x_ND, self.order_N, self.inverse_N)[: self.tokens]
+        return x_ND if self.order_N is None else _Group.apply(x_ND, self)
 
     def restore(self, x_TD: Tensor) -> Tensor:
         """From grouped order [T, ...] to flat sequence order [B * S, ...]; padding gets zeros."""
-        if self.order_N is None or self.inverse_N is None:
+        return x_TD if self.order_N is None else _Restore.apply(x_TD, self)
+
+    def regroup(self, x_ND: Tensor, out: Tensor | None = None) -> Tensor:
+        """`group` outside of autograd, into ``out`` where it is given."""
+        if self.order_N is None:
+            return x_ND if out is None else out.copy_(x_ND)
+        return torch.index_select(x_ND, 0, self.order_N[: self.tokens], out=out)
+
+    def restored(self, x_TD: Tensor) -> Tensor:
+        """`restore` outside of autograd."""
+        if self.inverse_N is None or self.order_N is None:
             return x_TD
-        padding = self.order_N.numel() - self.tokens
-        if padding:
-            x_TD = F.pad(x_TD, (0, 0) * (x_TD.dim() - 1) + (0, padding))
-        return _Permute.apply(x_TD, self.inverse_N, self.order_N)
+        if torch.compiler.is_compiling():
+            # No question about the amount of padding, whose every answer would be compiled apart.
+            y_ND = x_TD.index_select(0, self.inverse_N.clamp(max=self.tokens - 1))
+            real_N = self.inverse_N < self.tokens
+            return torch.where(real_N.view(-1, *[1] * (y_ND.dim() - 1)), y_ND, 0)
+        if self.tokens == len(self.order_N):
+            return x_TD.index_select(0, self.inverse_N)
+        y_ND = x_TD.index_select(0, self.inverse_N.clamp(max=self.tokens - 1))
+        return y_ND.index_fill_(0, self.order_N[self.tokens :], 0)
 
     def places(self, flat_K: Tensor) -> Tensor:
         """Grouped places of given flat places ``b * S + s``."""

@@ -3,13 +3,16 @@
 Shapes: T tokens in grouped order, D width.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from mot_lab.backbones.feed_forward import FeedForward
 from mot_lab.backbones.grouping import TokenGroups
 from mot_lab.backbones.wiring import Wiring, tower_name
+from mot_lab.backbones.written_out import grouped_linear, grouped_rms_norm
 
 
 class Towers(nn.Module):
@@ -30,16 +33,34 @@ class Towers(nn.Module):
 
     def forward(self, x_TD: Tensor, groups: TokenGroups) -> Tensor:
         """Each tower's module on its own rows; [T, ...] in, [T, ...] out."""
-        if len(self.cells) == 1:
-            (only,) = self.tower.values()
-            return only(x_TD)
-        sizes = groups.tower_sizes(self.cells)
+        modules, sizes = self.present(groups)
+        return apply_together(modules, x_TD, sizes)
+
+    def present(self, groups: TokenGroups) -> tuple[list[nn.Module], list[int]]:
+        """The towers' modules with their numbers of rows; where absent ones are skipped and one
+        tower has all tokens, that one alone."""
+        modules, sizes = list(self.tower.values()), groups.tower_sizes(self.cells)
         if groups.skip_absent and groups.tokens in sizes:
-            return list(self.tower.values())[sizes.index(groups.tokens)](x_TD)
-        parts = x_TD.split(sizes)
-        return torch.cat([m(part) for m, part in zip(self.tower.values(), parts, strict=True)])
+            at = sizes.index(groups.tokens)
+            return [modules[at]], [groups.tokens]
+        return modules, sizes
 
     def of(self, modality: str) -> nn.Module:
         """The module that the tokens of a modality pass through."""
         name = next(name for name, tower in self.modalities.items() if modality in tower)
         return self.tower[name]
+
+
+def apply_together(modules: Sequence[nn.Module], x_TD: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Each module on its own rows; modules of one kind at once, where there is a way."""
+    kinds = {type(module) for module in modules}
+    if kinds == {nn.Linear} and all(each.bias is None for each in modules):
+        return grouped_linear(x_TD, sizes, [cast(Tensor, each.weight) for each in modules])
+    if kinds == {nn.RMSNorm}:
+        eps = cast(float, modules[0].eps)
+        return grouped_rms_norm(x_TD, sizes, [cast(Tensor, each.weight) for each in modules], eps)
+    if kinds == {FeedForward}:
+        return FeedForward.together(cast(list[FeedForward], modules), x_TD, sizes)
+    if len(modules) == 1:
+        return modules[0](x_TD)
+    return torch.cat([m(part) for m, part in zip(modules, x_TD.split(list(sizes)), strict=True)])

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mot_lab.backbones.attention import (
     Attention,
@@ -161,12 +163,17 @@ class Transformer(nn.Module):
     Args:
         config: size and switches.
         wiring: which modalities share which weights.
+
+    Attributes:
+        recompute: keep no more of a block for the backward pass than its input, and compute the
+            rest again (activation checkpointing): memory for about a third more time.
     """
 
     def __init__(self, config: TransformerConfig, wiring: Wiring) -> None:
         super().__init__()
         self.config = config
         self.wiring = wiring
+        self.recompute = False
         self.blocks = nn.ModuleList(Block(config, wiring) for _ in range(config.layers))
         self.final_norm = Towers(
             wiring, "norms", lambda _: nn.RMSNorm(config.width, eps=config.norm_eps)
@@ -213,8 +220,15 @@ class Transformer(nn.Module):
             x_TD, groups, context: of the tokens.
             cache: of each layer, where rows go on (`mot_lab.backbones.cache`); None in training.
         """
+        recompute = self.recompute and cache is None and torch.is_grad_enabled()
         for layer, block in enumerate(self.blocks):
-            x_TD = block(x_TD, groups, context, None if cache is None else cache[layer])
+            if recompute:
+                # Nothing in a block is drawn at random. Experts choose again what they chose.
+                x_TD = checkpoint(
+                    block, x_TD, groups, context, use_reentrant=False, preserve_rng_state=False
+                )
+            else:
+                x_TD = block(x_TD, groups, context, None if cache is None else cache[layer])
         return self.final_norm(x_TD, groups)
 
     def expert_choice(self) -> list[tuple[int, str, ExpertChoice]]:

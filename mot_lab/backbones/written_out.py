@@ -1,0 +1,147 @@
+"""Operations of all towers at once, with their backward passes written out, for eager CPU steps.
+
+A step of a small model on the CPU is made of hundreds of short operations: splitting rows between
+towers, joining results, and autograd's zeros and additions for every slice cost as much as the
+norms themselves. Here each tower writes into its rows of one result, and a backward pass makes what
+it must and no more. Compiled, on a GPU, in mixed precision and without gradients the same functions
+are the plain operations of torch, which Inductor fuses; tests hold the two against each other.
+
+Shapes: T tokens in grouped order, D width, O output width, F hidden width.
+"""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+
+def is_written_out(x: Tensor) -> bool:
+    """Whether operations on a tensor are those written out here: on the CPU, eager, in one
+    precision, and for training; without gradients nothing is gained."""
+    return (
+        x.device.type == "cpu"
+        and torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def grouped_linear(x_TD: Tensor, sizes: Sequence[int], weights: Sequence[Tensor]) -> Tensor:
+    """[T, D] -> [T, O]: the rows of each tower times its weight [O, D]."""
+    if is_written_out(x_TD):
+        return _GroupedLinear.apply(x_TD, sizes, *weights)
+    if len(weights) == 1:
+        return F.linear(x_TD, weights[0])
+    parts = zip(x_TD.split(list(sizes)), weights, strict=True)
+    return torch.cat([F.linear(part, weight) for part, weight in parts])
+
+
+def grouped_rms_norm(
+    x_TD: Tensor, sizes: Sequence[int], weights: Sequence[Tensor], eps: float
+) -> Tensor:
+    """[T, D] -> [T, D]: RMS norm with the scale [D] of each tower."""
+    if is_written_out(x_TD):
+        return _GroupedRMSNorm.apply(x_TD, sizes, eps, *weights)
+    if len(weights) == 1:
+        return F.rms_norm(x_TD, x_TD.shape[-1:], weights[0], eps)
+    parts = zip(x_TD.split(list(sizes)), weights, strict=True)
+    return torch.cat([F.rms_norm(part, part.shape[-1:], weight, eps) for part, weight in parts])
+
+
+def swiglu(gate_up: Tensor) -> Tensor:
+    """[.., 2 F] -> [.., F]: ``silu(gate) * up`` of the two halves."""
+    if is_written_out(gate_up):
+        return _SwiGLU.apply(gate_up)
+    gate, up = gate_up.chunk(2, dim=-1)
+    return F.silu(gate) * up
+
+
+class _GroupedLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, x_TD: Tensor, sizes: Sequence[int], *weights: Tensor
+    ) -> Tensor:
+        ctx.sizes = list(sizes)
+        ctx.save_for_backward(x_TD, *weights)
+        y_TO = x_TD.new_empty(len(x_TD), len(weights[0]))
+        parts = zip(x_TD.split(ctx.sizes), y_TO.split(ctx.sizes), weights, strict=True)
+        for x, y, weight in parts:
+            torch.mm(x, weight.t(), out=y)
+        return y_TO
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_TO: Tensor) -> tuple[Any, ...]:
+        x_TD, *weights = ctx.saved_tensors
+        wanted_x, _, *wanted = ctx.needs_input_grad
+        grad_TD, grads = None, cast(list[Tensor | None], [None] * len(weights))
+        grad_parts = grad_TO.split(ctx.sizes)
+        if wanted_x:
+            grad_TD = torch.empty_like(x_TD)
+            for grad, out, weight in zip(
+                grad_parts, grad_TD.split(ctx.sizes), weights, strict=True
+            ):
+                torch.mm(grad, weight, out=out)
+        for i, (grad, x) in enumerate(zip(grad_parts, x_TD.split(ctx.sizes), strict=True)):
+            if wanted[i]:
+                grads[i] = torch.mm(grad.t(), x)
+        return grad_TD, None, *grads
+
+
+class _GroupedRMSNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, x_TD: Tensor, sizes: Sequence[int], eps: float, *weights: Tensor
+    ) -> Tensor:
+        ctx.sizes = list(sizes)
+        inverse_T1 = inverse_rms(x_TD, eps)
+        ctx.save_for_backward(x_TD, inverse_T1, *weights)
+        y_TD = x_TD * inverse_T1
+        for y, weight in zip(y_TD.split(ctx.sizes), weights, strict=True):
+            y.mul_(weight)
+        return y_TD
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_TD: Tensor) -> tuple[Any, ...]:
+        x_TD, inverse_T1, *weights = ctx.saved_tensors
+        product_TD = grad_TD * x_TD
+        dot_T = x_TD.new_empty(len(x_TD))
+        dx_TD = torch.empty_like(x_TD)
+        grads = []
+        parts = (each.split(ctx.sizes) for each in (grad_TD, product_TD, dot_T, dx_TD, inverse_T1))
+        for grad, product, dot, dx, inverse, weight in zip(*parts, weights, strict=True):
+            torch.mv(product, weight, out=dot)
+            torch.mul(grad, weight, out=dx)
+            grads.append(torch.mv(product.t(), inverse[:, 0]))
+        along_T1 = inverse_T1.pow(3).mul_(dot_T[:, None]).div_(-x_TD.shape[-1])
+        return dx_TD.mul_(inverse_T1).addcmul_(x_TD, along_T1), None, None, *grads
+
+
+def inverse_rms(x: Tensor, eps: float) -> Tensor:
+    """``1 / sqrt(mean(x^2) + eps)`` over the last axis, which stays with length 1."""
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+
+
+class _SwiGLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate_up: Tensor) -> Tensor:  # type: ignore[override]
+        gate, up = gate_up.chunk(2, dim=-1)
+        opened = F.silu(gate)
+        ctx.save_for_backward(gate_up, opened)
+        return opened * up
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        gate_up, opened = ctx.saved_tensors
+        gate, up = gate_up.chunk(2, dim=-1)
+        grad_gate_up = torch.empty_like(gate_up)
+        grad_gate, grad_up = grad_gate_up.chunk(2, dim=-1)
+        torch.mul(grad, opened, out=grad_up)
+        torch.ops.aten.silu_backward.grad_input(grad * up, gate, grad_input=grad_gate)
+        return grad_gate_up

@@ -1,0 +1,73 @@
+"""What is written out for the CPU against torch's own operations, which GPUs and compilation get.
+
+Shapes: B rows, S positions, D width.
+"""
+
+import pytest
+import torch
+from factories import (
+    TWO,
+    assert_close,
+    assert_same_gradients,
+    random_layout,
+    run_backbone,
+    tiny_transformer,
+)
+from torch import Tensor
+
+from mot_lab.backbones import attention, written_out
+from mot_lab.backbones.written_out import is_written_out, swiglu
+
+CASES = {
+    "dense": ("dense", {}),
+    "mot": ("mot", {}),
+    "mot post": ("mot", {"norm": "post"}),
+    "mot rms": ("mot", {"qk_norm": "rms"}),
+    "mot none": ("mot", {"qk_norm": "none"}),
+    "hybrid": ("mot_text_moe_4x", {}),
+    "moe": ("moe_2x", {"gate": "softmax"}),
+}
+LAYOUTS = {
+    "mixed": random_layout(0, rows=3, length=11),
+    "text only": random_layout(2, rows=2, length=8, ids=[0]),
+    "no padding": random_layout(1, rows=2, length=9, padding=0),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
+@pytest.mark.parametrize(("arm", "changes"), CASES.values(), ids=CASES.keys())
+def test_written_out_is_torchs_own(
+    arm: str, changes: dict, layout: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transformer = tiny_transformer(arm, TWO, **changes)
+    results: list[dict[str, Tensor]] = []
+    for plain in (False, True):
+        if plain:
+            for module in (written_out, attention):
+                monkeypatch.setattr(module, "is_written_out", lambda x: False)
+        transformer.zero_grad()
+        torch.manual_seed(1)
+        shape = (2, *layout.modality_BS.shape, 16)
+        x_BSD, weight_BSD = torch.randn(shape, dtype=torch.float64)
+        x_BSD.requires_grad_()
+        y_BSD = run_backbone(transformer, layout, x_BSD)
+        (y_BSD * weight_BSD).sum().backward()
+        gradients = {name: each.grad for name, each in transformer.named_parameters()}
+        results.append({"output": y_BSD.detach(), "input": x_BSD.grad, **gradients})
+    assert_close(results[0].pop("output"), results[1].pop("output"), 1e-12)
+    assert_same_gradients(results[0], results[1], 1e-12)
+
+
+def test_swiglu_has_its_gradient() -> None:
+    x = torch.randn(3, 2, 8, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(swiglu, (x,))
+
+
+def test_mixed_precision_and_generation_get_torchs_own() -> None:
+    x = torch.zeros(1)
+    assert is_written_out(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not is_written_out(x)
+    with torch.no_grad():
+        assert not is_written_out(x)
+    assert not is_written_out(torch.zeros(1, device="meta"))
