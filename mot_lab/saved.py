@@ -98,7 +98,7 @@ def _read_checkpoint(path: Path) -> SavedModel:
     with under(str(path)), laid_out("its model"):
         model = from_dict(ModelConfig, settings["config"], "model")
         data_config = from_dict(DataConfig, data, "data")
-    with laid_out(path):
+    with under(str(path)), laid_out("what it holds"):
         weights, averages = checkpoint["state_dict"], averages_in(checkpoint)
         return SavedModel(
             path,

@@ -24,16 +24,16 @@ SETTINGS = {
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_the_nominal_step_has_full_rows_shared_equally(setting: str) -> None:
     values, modalities = SETTINGS[setting]
-    data = from_dict(DataConfig, {**values, "rows": 4, "val_rows": 4, "row_length": 30})
+    data = from_dict(DataConfig, {**values, "rows": 4, "val_rows": 4, "row_length": 72})
     work = nominal_workload(data)
     assert tuple(work.tokens) == tuple(work.pairs) == tuple(work.full_pairs) == modalities
-    assert sum(work.tokens.values()) == pytest.approx(4 * 30)
+    assert sum(work.tokens.values()) == pytest.approx(4 * 72)
     assert len(set(work.tokens.values())) == 1
-    assert sum(work.full_pairs.values()) == pytest.approx(4 * 30 * 30)
+    assert sum(work.full_pairs.values()) == pytest.approx(4 * 72 * 72)
     # position i of a row sees i + 1 positions
-    assert sum(work.pairs.values()) == pytest.approx(4 * sum(range(1, 31)))
+    assert sum(work.pairs.values()) == pytest.approx(4 * sum(range(1, 73)))
     if setting == "transfusion":
-        assert work.predictions == {"text": 60} and work.images == 60 / 16  # 4 x 4 patches
+        assert work.predictions == {"text": 144} and work.images == 144 / 16  # 4 x 4 patches
     else:
         assert work.predictions == work.tokens and work.images == 0
 

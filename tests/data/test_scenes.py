@@ -214,7 +214,7 @@ def test_impossible_configurations_are_refused(wrong, message):
 def test_unknown_split_and_too_many_emojis_are_refused(source):
     with pytest.raises(ValueError, match=r"'training'.*train, val, test, unseen"):
         source.scene("training", 0, 0)
-    with pytest.raises(ValueError, match="emojis 3000 must be at least 1 and at most 1061"):
+    with pytest.raises(ValueError, match="emojis 3000 must be at least 1 and at most 1,061"):
         ScenesConfig(emojis=3000)
     # so many are there, but not beside as many unseen ones
     with pytest.raises(ValueError, match="emojis=1061"):

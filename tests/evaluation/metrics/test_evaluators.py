@@ -1,5 +1,7 @@
 """Evaluators by name: what a configuration can ask for, and what it hears when it cannot be had."""
 
+from pathlib import Path
+
 import pytest
 
 from evaluation.metrics import evaluators
@@ -22,22 +24,26 @@ def loaded(monkeypatch: pytest.MonkeyPatch, *names: str) -> list[tuple[str, obje
     return calls
 
 
-def test_names_and_paths_reach_the_loaders(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_and_paths_reach_the_loaders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    inception, clip, folder = (tmp_path / name for name in ("inception.pth", "clip.pt", "clip"))
+    inception.touch()
+    clip.touch()
+    folder.mkdir()
     assert loaded(
         monkeypatch,
         "inception",
-        "inception:/weights/inception.pth",
+        f"inception:{inception}",
         "ViT-B-32/laion2b_s34b_b79k",
-        "ViT-B-32//weights/clip.pt",
+        f"ViT-B-32/{clip}",
         "hf-hub:org/name",
-        "local-dir:/weights/clip",
+        f"local-dir:{folder}",
     ) == [
         ("fid", None),
-        ("fid", "/weights/inception.pth"),
+        ("fid", str(inception)),
         ("ViT-B-32", "laion2b_s34b_b79k"),
-        ("ViT-B-32", "/weights/clip.pt"),
+        ("ViT-B-32", str(clip)),
         ("hf-hub:org/name", None),
-        ("local-dir:/weights/clip", None),
+        (f"local-dir:{folder}", None),
     ]
 
 
