@@ -42,7 +42,7 @@ def parse_paper_figure(name: str) -> tuple[str, tuple[str, ...]]:
     if not slash:
         return figure, sizes
     if size not in sizes:
-        raise ValueError(f"paper: {figure} has no size {size!r}; there are {', '.join(sizes)}")
+        raise ValueError(f"paper: {name!r} is no size of {figure}; there are {', '.join(sizes)}")
     return figure, (size,)
 
 

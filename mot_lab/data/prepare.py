@@ -113,9 +113,10 @@ class DataConfig:
         for name, each in interface.others.items():
             places = (each.length or 1) + FRAME
             if places + 1 > self.row_length:
+                of = f" (scenes.canvas {self.scenes.canvas})" if each.length else ""
                 raise ValueError(
                     f"row_length {self.row_length} must be at least {places + 1}: a block of "
-                    f"{name} takes {places} tokens, and something stands beside it"
+                    f"{name}{of} takes {places} tokens, and something stands beside it"
                 )
         least = least_vocabulary(list(interface.others))
         if self.text.path is None and self.text.vocab_size < least:

@@ -197,6 +197,12 @@ FOUND: list[tuple[str, tuple[str, ...], list[str]]] = [
         ["evaluation.extractors", "opnai", "openai"],
     ),
     ("evaluation: {extractors: ['local-dir:/no']}", (), ["evaluation.extractors", "/no", "folder"]),
+    (
+        "setting: chameleon\ndata: {image: {kind: vq}, scenes: {canvas: 128}}",
+        (),
+        ["data.row_length 128 must be at least", "scenes.canvas 128"],
+    ),
+    ("paper: ['figure_12/1.4B ']", (), ["paper: 'figure_12/1.4B '", "there are 163M"]),
     ("step_time_ratios: {mot: 1.0e+300}", (), ["step_time_ratios.mot", "1e+300", "at most"]),
     ("", (f"seeds={list(range(1001))}",), ["seeds", "[0, 1, 2", "at most 1000"]),
 ]

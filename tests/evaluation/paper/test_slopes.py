@@ -84,8 +84,8 @@ def test_a_size_may_be_named() -> None:
     [
         (["figure_7"], "'figure_7' is no tabulated figure; there are figure_6, figure_8"),
         (["figure 6"], "'figure 6' is no tabulated figure"),
-        (["figure_9/7B"], "figure_9 has no size '7B'; there are 443M, 880M, 1.5B"),
-        (["figure_6/"], "figure_6 has no size ''"),
+        (["figure_9/7B"], "'figure_9/7B' is no size of figure_9; there are 443M, 880M, 1.5B"),
+        (["figure_6/"], "'figure_6/' is no size of figure_6"),
         (["figure_6", "figure_6/37M"], "'figure_6/37M' names figure_6 of 37M again"),
     ],
 )
