@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from rich.progress import track
 
-from mot_lab.step_time import now
+from mot_lab.clock import now
 
 WARMUP = 3
 Clocks = tuple[float, float]

@@ -16,11 +16,12 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from mot_lab.batch import MultimodalBatch
+from mot_lab.clock import now
 from mot_lab.config import StudyConfig
 from mot_lab.counting import arm_cost
 from mot_lab.data.datamodule import MultimodalDataModule
 from mot_lab.flops import Workload
-from mot_lab.step_time import StepTime, TrainingStep, now, time_steps
+from mot_lab.step_time import StepTime, TrainingStep, time_steps
 from mot_lab.training import precision, runs_of
 from mot_lab.utilisation import StepWork, hardware_peak
 

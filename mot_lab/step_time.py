@@ -5,7 +5,6 @@ runs, is `mot_lab.runtime.step_timer`'s and logged as ``run_cost/*``.
 """
 
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ import torch
 from rich.progress import track
 
 from mot_lab.batch import MultimodalBatch
+from mot_lab.clock import now
 from mot_lab.module import MultimodalModule
 from mot_lab.optim import make_optimizer
 from mot_lab.study_arm import TrainingConfig
@@ -109,13 +109,6 @@ def time_steps(
             step(batch)
             seconds[name].append(now(device) - began)
     return {name: _summary(each[warmup:], each[:warmup]) for name, each in seconds.items()}
-
-
-def now(device: torch.device) -> float:
-    """Seconds of a clock, once the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def _summary(seconds: list[float], first: list[float]) -> StepTime:

@@ -8,10 +8,11 @@ table worth the name, so its peak is what one large matrix product reaches on as
 is measured, and said.
 """
 
-import time
 from dataclasses import dataclass
 
 import torch
+
+from mot_lab.clock import now
 
 TFLOPS = 1e12
 # Device names (all parts must occur, first match counts) and dense TFLOP/s in bf16, TF32 and fp32.
@@ -104,9 +105,9 @@ def measured_peak(device: torch.device, dtype: torch.dtype) -> Peak:
     seconds: list[float] = []
     torch.mm(one_DD, one_DD)
     while len(seconds) < LEAST_PRODUCTS or sum(seconds) < MEASURED_SECONDS:
-        began = _now(device)
+        began = now(device)
         torch.mm(one_DD, one_DD)
-        seconds.append(_now(device) - began)
+        seconds.append(now(device) - began)
     rate = 2 * side**3 / min(seconds)
     if device.type == "cuda":
         where = torch.cuda.get_device_name(device)
@@ -116,9 +117,3 @@ def measured_peak(device: torch.device, dtype: torch.dtype) -> Peak:
     kind = "bf16" if dtype == torch.bfloat16 else "fp32"
     said = f"measured: the fastest {side} x {side} {kind} matrix product on {where}"
     return Peak(rate, f"{said}, {rate / 1e9:.4g} GFLOP/s")
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
