@@ -91,6 +91,7 @@ def test_the_second_signal_ends_at_once(tmp_path: Path) -> None:
     assert time.monotonic() - began < 1 and process.exitcode == 130
 
 
+@only_whole
 def test_a_study_told_to_end_goes_on_with_the_same_curves(
     tmp_path: Path, undisturbed: Path
 ) -> None:
