@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mot_lab.backbones.attention import attention_mask, rotary_angles
+from mot_lab.backbones.attending import attention_mask
+from mot_lab.backbones.attention import rotary_angles
 from mot_lab.backbones.feed_forward import FeedForward
 from mot_lab.backbones.transformer import TransformerConfig
 from mot_lab.batch import MultimodalBatch

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from mot_lab.backbones.attention import attention_mask
+from mot_lab.backbones.attending import attention_mask
 from mot_lab.backbones.expert_choice import ExpertChoice
 from mot_lab.backbones.feed_forward import FeedForward
 from mot_lab.backbones.towers import Towers

@@ -78,11 +78,13 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """What determines the run, as plain values; kept beside it as ``config.yaml``, together
         with the digests of the batches that it saw (`mot_lab.data.digests`), and of what it starts
-        from. Batches are the same for every number of workers, and gradients with and without
-        recomputation: both may be other ones when a run goes on.
+        from. Batches are the same for every number of workers, gradients with and without
+        recomputation, and but for rounding those of both attention kernels: these may be other
+        ones when a run goes on.
         """
         training = plain(self.study_arm.training)
-        del training["num_workers"], training["recompute"]
+        for same in ("num_workers", "recompute", "attention"):
+            del training[same]
         start = self.study_arm.model.start_from
         return {
             **({"started_from": start_digest(start)} if start is not None else {}),
@@ -99,6 +101,7 @@ class Run:
         data = self.config.data.interface()
         module = MultimodalModule(self.study_arm.model, data, self.study_arm.spec, self.seed)
         module.net.transformer.recompute = self.study_arm.training.recompute
+        module.net.transformer.kernel = self.study_arm.training.attention
         return module
 
     def data_module(self) -> MultimodalDataModule:

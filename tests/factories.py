@@ -5,7 +5,7 @@ Shapes: B rows, S positions, T tokens in grouped order, D width, C x H x W laten
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import count
 from typing import Any
 
@@ -136,6 +136,10 @@ class RandomLayout:
         """Real tokens per modality."""
         return {name: int((self.modality_BS == i).sum()) for i, name in enumerate(modalities)}
 
+    def to(self, device: str) -> "RandomLayout":
+        """A copy on another device."""
+        return RandomLayout(*(getattr(self, each.name).to(device) for each in fields(self)))
+
     def groups(self, wiring: Wiring) -> TokenGroups:
         """Its tokens grouped for an arm."""
         return TokenGroups.build(self.modality_BS, self.counts(wiring.modalities), wiring)
@@ -152,9 +156,9 @@ def random_layout(
         padding: at most this many places at the end of each row, at least one of them if not 0.
     """
     rng = np.random.default_rng(seed)
-    fields = np.full((4, rows, length), PADDING)
-    fields[3] = 0
-    modality_BS, document_BS, image_BS, position_BS = fields
+    ids_4BS = np.full((4, rows, length), PADDING)
+    ids_4BS[3] = 0
+    modality_BS, document_BS, image_BS, position_BS = ids_4BS
     for row in range(rows):
         end = length - (int(rng.integers(1, padding + 1)) if padding else 0)
         start = document = image = 0
@@ -170,7 +174,7 @@ def random_layout(
                     image += 1
                 start = run.stop
             document += 1
-    return RandomLayout(*(torch.from_numpy(each) for each in fields))
+    return RandomLayout(*(torch.from_numpy(each) for each in ids_4BS))
 
 
 def run_backbone(transformer: Transformer, layout: RandomLayout, x_BSD: Tensor) -> Tensor:

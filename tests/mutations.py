@@ -146,14 +146,14 @@ MUTATIONS = [
     ),
     Mutation(
         "leak: a token sees the next one",
-        "mot_lab/backbones/attention.py",
+        "mot_lab/backbones/attending.py",
         "device=document_BS.device).tril()",
         "device=document_BS.device).tril(1)",
         "tests/backbones/test_causality.py::test_later_token_changes_nothing_before_it",
     ),
     Mutation(
         "leak: documents see each other",
-        "mot_lab/backbones/attention.py",
+        "mot_lab/backbones/attending.py",
         "return ((causal_SS | same_image_BSS) & same_document_BSS)[:, None]",
         "return (causal_SS | (same_image_BSS & same_document_BSS))[:, None]",
         "tests/backbones/test_causality.py::test_other_documents_and_rows_change_nothing",

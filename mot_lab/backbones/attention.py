@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention.flex_attention import BlockMask
 
+from mot_lab.backbones.attending import attend
 from mot_lab.backbones.fused_qkv import FusedQKV, NormKind
 from mot_lab.backbones.grouping import TokenGroups
 from mot_lab.backbones.towers import Towers
@@ -20,24 +22,6 @@ from mot_lab.backbones.written_out import is_written_out
 if TYPE_CHECKING:
     from mot_lab.backbones.cache import LayerCache
     from mot_lab.backbones.transformer import TransformerConfig
-
-
-def attention_mask(document_BS: Tensor, image_BS: Tensor) -> Tensor:
-    """Who sees whom: causal, bidirectional inside one image, never across documents.
-
-    Args:
-        document_BS: document ids [B, S], unique within a row; padding is a document of its own.
-        image_BS: image ids [B, S], unique within a row, -1 outside images that are denoised
-            jointly (Transfusion, arXiv 2408.11039, section 3.2).
-
-    Returns:
-        bool [B, 1, S, S], True where the query (third axis) may attend to the key (last axis).
-    """
-    length = document_BS.shape[1]
-    causal_SS = torch.ones(length, length, dtype=torch.bool, device=document_BS.device).tril()
-    same_image_BSS = (image_BS[:, :, None] == image_BS[:, None, :]) & (image_BS[:, :, None] >= 0)
-    same_document_BSS = document_BS[:, :, None] == document_BS[:, None, :]
-    return ((causal_SS | same_image_BSS) & same_document_BSS)[:, None]
 
 
 def rotary_angles(position_N: Tensor, head_width: int, base: float) -> tuple[Tensor, Tensor]:
@@ -61,12 +45,12 @@ class AttentionContext:
     """What attention needs of a batch, computed once and used in every layer.
 
     Attributes:
-        mask: bool [B, 1, S, S] (`attention_mask`), or [B, 1, S, C] over the columns of a cache;
-            None where all see everything.
+        mask: of the batch (`mot_lab.backbones.attending.mask_for`), or bool [B, 1, S, C] over the
+            columns of a cache; None where all see everything.
         cos_T1E, sin_T1E: rotary angles of the tokens in grouped order.
     """
 
-    mask: Tensor | None
+    mask: Tensor | BlockMask | None
     cos_T1E: Tensor
     sin_T1E: Tensor
 
@@ -149,9 +133,7 @@ class Attention(nn.Module):
             q_NHE = groups.restore(qk_TGE[:, :heads])
             k_BKSE, v_BKSE = cache.extend(qk_TGE[:, heads:], qkv_TAE[:, both:])  # [B, K, C, E]
         q_BHSE = q_NHE.unflatten(0, (rows, length)).transpose(1, 2)
-        y_BHSE = F.scaled_dot_product_attention(
-            q_BHSE, k_BKSE, v_BKSE, attn_mask=context.mask, enable_gqa=kv_heads != heads
-        )
+        y_BHSE = attend(q_BHSE, k_BKSE, v_BKSE, context.mask)
         y_ND = y_BHSE.transpose(1, 2).reshape(rows * length, heads * head_width)
         return self.out(groups.group(y_ND), groups)
 

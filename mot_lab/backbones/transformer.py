@@ -13,13 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mot_lab.backbones.attention import (
-    Attention,
-    AttentionContext,
-    HeadShape,
-    attention_mask,
-    rotary_angles,
-)
+from mot_lab.backbones.attending import Kernel, mask_for
+from mot_lab.backbones.attention import Attention, AttentionContext, HeadShape, rotary_angles
 from mot_lab.backbones.auxiliary_router import AuxiliaryRouter
 from mot_lab.backbones.expert_choice import ExpertChoice
 from mot_lab.backbones.feed_forward import FeedForward, swiglu_hidden
@@ -167,6 +162,7 @@ class Transformer(nn.Module):
     Attributes:
         recompute: keep no more of a block for the backward pass than its input, and compute the
             rest again (activation checkpointing): memory for about a third more time.
+        kernel: of attention (`mot_lab.backbones.attending`).
     """
 
     def __init__(self, config: TransformerConfig, wiring: Wiring) -> None:
@@ -174,6 +170,7 @@ class Transformer(nn.Module):
         self.config = config
         self.wiring = wiring
         self.recompute = False
+        self.kernel: Kernel = "auto"
         self.blocks = nn.ModuleList(Block(config, wiring) for _ in range(config.layers))
         self.final_norm = Towers(
             wiring, "norms", lambda _: nn.RMSNorm(config.width, eps=config.norm_eps)
@@ -205,7 +202,8 @@ class Transformer(nn.Module):
         angles = rotary_angles(position_T, head_width, self.config.rope_base)
         dtype = next(self.parameters()).dtype
         cos_T1E, sin_T1E = (angle.to(dtype) for angle in angles)
-        return AttentionContext(attention_mask(document_BS, image_BS), cos_T1E, sin_T1E)
+        mask = mask_for(self.kernel, document_BS, image_BS)
+        return AttentionContext(mask, cos_T1E, sin_T1E)
 
     def forward(
         self,

@@ -4,10 +4,12 @@ Shapes: B rows, S positions, E head width.
 """
 
 import oracles
+import pytest
 import torch
-from factories import assert_close, random_layout
+from factories import assert_close, random_layout, run_backbone, tiny_transformer
 
-from mot_lab.backbones.attention import attention_mask, rotary_angles, rotate
+from mot_lab.backbones.attending import attention_mask, block_mask, mask_for
+from mot_lab.backbones.attention import rotary_angles, rotate
 
 
 def test_mask_is_the_loop_oracle() -> None:
@@ -59,3 +61,47 @@ def test_rotation_is_the_loop_oracle_and_relative() -> None:
     shifted = rotary_angles(position_N + 17, 8, 10_000.0)
     shifted_NE = rotate(x_NE[:, None], *shifted)[:, 0]
     assert_close(shifted_NE @ shifted_NE.T, turned_NE @ turned_NE.T, 1e-12)
+
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+def test_the_mask_in_blocks_says_what_the_dense_mask_says() -> None:
+    layout = random_layout(0, rows=2, length=300)
+    blocks = block_mask(layout.document_BS, layout.image_BS)
+    row, query, key = torch.meshgrid(
+        torch.arange(2), torch.arange(300), torch.arange(300), indexing="ij"
+    )
+    seen_BSS = blocks.mask_mod(row, torch.tensor(0), query, key)
+    mask_BSS = attention_mask(layout.document_BS, layout.image_BS)[:, 0]
+    assert torch.equal(seen_BSS, mask_BSS)
+    of_blocks = torch.nn.functional.pad(mask_BSS, (0, 84, 0, 84)).view(2, 3, 128, 3, 128)
+    assert torch.equal(blocks.to_dense()[:, 0].bool(), of_blocks.any(4).any(2))
+    assert blocks.sparsity() > 30  # percent: far documents
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")  # on the CPU
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("arm", ["dense", "mot"])
+@pytest.mark.parametrize("kv_heads", [None, 1])
+def test_both_kernels_say_the_same(device: str, arm: str, kv_heads: int | None) -> None:
+    transformer = tiny_transformer(arm, dtype=torch.float32, kv_heads=kv_heads, heads=2, width=64)
+    layout = random_layout(1, rows=2, length=200)
+    x_BSD = torch.randn(2, 200, 64, generator=torch.Generator().manual_seed(0))
+    found = {}
+    with torch.no_grad():
+        for kernel in ("sdpa", "flex"):
+            transformer.kernel = kernel
+            found[kernel] = run_backbone(
+                transformer.to(device), layout.to(device), x_BSD.to(device)
+            )
+    assert_close(found["flex"], found["sdpa"], 1e-5)
+    assert found["sdpa"].abs().max() > 0.1
+
+
+def test_flex_does_not_train_on_the_cpu_and_is_not_chosen_there() -> None:
+    layout = random_layout(0, rows=1, length=2048)
+    masks = layout.document_BS, layout.image_BS
+    assert isinstance(mask_for("auto", *masks), torch.Tensor)
+    with pytest.raises(ValueError, match=r"training\.attention flex cannot train on the CPU"):
+        mask_for("flex", *masks)

@@ -80,7 +80,7 @@ def all_images(document_BS: Tensor, image_BS: Tensor) -> Tensor:
 @pytest.mark.parametrize("mask", [everyone, one_ahead, all_images])
 @pytest.mark.parametrize("arm", ["dense", "mot"])
 def test_a_wrong_mask_is_found(mask: Mask, arm: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mot_lab.backbones.transformer.attention_mask", mask)
+    monkeypatch.setattr("mot_lab.backbones.attending.attention_mask", mask)
     found = probe(tiny_model(arm))["none"]
     assert found.leaks
     assert found.changed > 3

@@ -1,0 +1,97 @@
+"""The softmax over the whole sequence, by one of two kernels that say the same.
+
+``sdpa`` reads a dense mask. ``flex`` (FlexAttention, arXiv 2412.05496) reads a mask in blocks, made
+once per batch, and skips the blocks in which nobody sees anybody: half of a causal row, and more of
+it the more documents are packed into a row.
+
+Shapes: B rows, S positions, C keys, H query heads, K heads of keys and values, E head width.
+"""
+
+from functools import cache
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+
+Kernel = Literal["auto", "sdpa", "flex"]
+
+# Below this a row has too few blocks of 128 x 128 for leaving some out to matter.
+SHORTEST_FOR_FLEX = 1024
+
+
+def attention_mask(document_BS: Tensor, image_BS: Tensor) -> Tensor:
+    """Who sees whom: causal, bidirectional inside one image, never across documents.
+
+    Args:
+        document_BS: document ids [B, S], unique within a row; padding is a document of its own.
+        image_BS: image ids [B, S], unique within a row, -1 outside images that are denoised
+            jointly (Transfusion, arXiv 2408.11039, section 3.2).
+
+    Returns:
+        bool [B, 1, S, S], True where the query (third axis) may attend to the key (last axis).
+    """
+    length = document_BS.shape[1]
+    causal_SS = torch.ones(length, length, dtype=torch.bool, device=document_BS.device).tril()
+    same_image_BSS = (image_BS[:, :, None] == image_BS[:, None, :]) & (image_BS[:, :, None] >= 0)
+    same_document_BSS = document_BS[:, :, None] == document_BS[:, None, :]
+    return ((causal_SS | same_image_BSS) & same_document_BSS)[:, None]
+
+
+def block_mask(document_BS: Tensor, image_BS: Tensor) -> BlockMask:
+    """`attention_mask` in blocks of 128 x 128, for ``flex``."""
+
+    def seen(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        same_image = (image_BS[row, query] == image_BS[row, key]) & (image_BS[row, query] >= 0)
+        same_document = document_BS[row, query] == document_BS[row, key]
+        return ((query >= key) | same_image) & same_document
+
+    rows, length = document_BS.shape
+    return create_block_mask(seen, rows, None, length, length, device=document_BS.device)
+
+
+def mask_for(kernel: Kernel, document_BS: Tensor, image_BS: Tensor) -> Tensor | BlockMask:
+    """The mask of a batch, in the form that its kernel reads.
+
+    Args:
+        kernel: ``auto`` is ``flex`` on a GPU for rows of 1,024 places and more, else ``sdpa``.
+        document_BS, image_BS: as of `attention_mask`.
+
+    Raises:
+        ValueError: ``flex`` where gradients are wanted on the CPU: torch has no backward pass
+            of it there.
+    """
+    on_cpu = document_BS.device.type == "cpu"
+    if kernel == "auto":
+        long = document_BS.shape[1] >= SHORTEST_FOR_FLEX
+        kernel = "flex" if long and document_BS.is_cuda else "sdpa"
+    if kernel == "sdpa":
+        return attention_mask(document_BS, image_BS)
+    if on_cpu and torch.is_grad_enabled():
+        raise ValueError(
+            "training.attention flex cannot train on the CPU: FlexAttention has no backward pass "
+            "there; say auto or sdpa"
+        )
+    return block_mask(document_BS, image_BS)
+
+
+def attend(
+    q_BHSE: Tensor, k_BKCE: Tensor, v_BKCE: Tensor, mask: Tensor | BlockMask | None
+) -> Tensor:
+    """Softmax attention [B, H, S, E]; each head of keys and values serves H / K query heads."""
+    grouped = q_BHSE.shape[1] != k_BKCE.shape[1]
+    if not isinstance(mask, BlockMask):
+        return F.scaled_dot_product_attention(
+            q_BHSE, k_BKCE, v_BKCE, attn_mask=mask, enable_gqa=grouped
+        )
+    flex = _compiled_flex() if q_BHSE.is_cuda else flex_attention
+    y_BHSE = flex(q_BHSE, k_BKCE, v_BKCE, block_mask=mask, enable_gqa=grouped)
+    assert isinstance(y_BHSE, Tensor)  # not with its log-sum-exp
+    return y_BHSE
+
+
+@cache
+def _compiled_flex() -> Any:
+    """Uncompiled, it holds all scores in memory, which it is there to avoid."""
+    return torch.compile(flex_attention)
