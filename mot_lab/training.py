@@ -157,6 +157,7 @@ def train(run: Run, tracking_uri: str | None, work: StepWork | None = None) -> N
         {**run.settings(), "digests": digests},
         tracking_uri=tracking_uri,
     )
+    saving = StepCheckpoint(run.checkpoint, config.checkpoint_every)
     callbacks: list[Callback] = [
         StartFile(run.folder.start_path),
         StepTimer(work=work),
@@ -164,7 +165,7 @@ def train(run: Run, tracking_uri: str | None, work: StepWork | None = None) -> N
         ExponentialMovingAverage(config.average_decay),
         RandomStateCheckpoint(),
         FiniteGuard(f"{run.arm} seed {run.seed}", config.bad_steps, config.spike_sigmas),
-        StepCheckpoint(run.checkpoint, config.checkpoint_every),
+        saving,
     ]
     trainer = L.Trainer(
         **run.trainer_settings(),
@@ -179,8 +180,11 @@ def train(run: Run, tracking_uri: str | None, work: StepWork | None = None) -> N
         enable_progress_bar=False,
         default_root_dir=run.folder.path,
     )
-    resume = run.checkpoint if run.checkpoint.exists() else None
-    trainer.fit(run.module(), data, ckpt_path=resume, weights_only=True)
+    if not run.checkpoint.exists():
+        trainer.fit(run.module(), data)
+        return
+    with saving.taken_up():
+        trainer.fit(run.module(), data, ckpt_path=run.checkpoint, weights_only=True)
 
 
 class StartFile(Callback):

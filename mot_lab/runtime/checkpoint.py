@@ -8,6 +8,8 @@ appears whole or not at all, and it is written when everything that belongs to a
 
 import pickle
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,11 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from mot_lab.parsing import one_line
 from mot_lab.runtime.files import atomic_file, not_written
 from mot_lab.runtime.signals import begin_steps, end_steps, stop_code, stop_if_asked
+
+TRAINING_STATE = ("callbacks", "optimizer_states", "lr_schedulers", "global_step", "epoch")
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -41,7 +46,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     ) -> dict[str, Any]:
         if weights_only is False:
             raise ValueError("checkpoints are only ever loaded with weights_only=True")
-        return load_checkpoint(_local(path), map_location)
+        checkpoint = load_checkpoint(_local(path), map_location)
+        for part in TRAINING_STATE:  # Lightning goes on without some of them, and says nothing
+            if part not in checkpoint:
+                raise ValueError(f"training cannot go on from {path}: it has no {part}")
+        return checkpoint
 
 
 def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
@@ -93,6 +102,26 @@ class StepCheckpoint(Checkpoint):
         self.path = Path(path)
         self.every_n_steps = every_n_steps
         self.saved_step = 0
+        self.begun = False
+
+    @contextmanager
+    def taken_up(self) -> Iterator[None]:
+        """Inside, a trainer that cannot go on from the file says so, and leaves it as it is.
+
+        Raises:
+            ValueError: an error before training begins, of the kinds that plain data of another
+                layout or shape make Lightning stumble over.
+        """
+        self.begun = False
+        try:
+            yield
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError) as error:
+            if self.begun:
+                raise
+            what = f"{type(error).__name__}: {one_line(error)}"
+            raise ValueError(
+                f"training cannot go on from {self.path} ({what}); move it away to train anew"
+            ) from error
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.max_steps < 1:
@@ -109,6 +138,7 @@ class StepCheckpoint(Checkpoint):
         for logger in trainer.loggers:
             if hasattr(logger, "rewind"):
                 logger.rewind(trainer.global_step)
+        self.begun = True
         begin_steps()
 
     def on_train_batch_start(

@@ -23,7 +23,16 @@ from reliability.hostile import (
     pickle_bombs,
     refusal,
 )
-from reliability.processes import SETTINGS, kill_group, start, study_command, wait_for
+from reliability.processes import (
+    SETTINGS,
+    curve,
+    kill_group,
+    start,
+    study_command,
+    tiny_runs,
+    train_one,
+    wait_for,
+)
 from safetensors.torch import save
 from tokens.test_speech_hubert import save_hubert
 from transformers import ChameleonVQVAE
@@ -45,6 +54,7 @@ from mot_lab.tokens.speech import ABOUT, SpeechTokenizer, SpeechTokenizerConfig
 from mot_lab.tokens.speech_features import HubertFeatures, LogMelFeatures
 from mot_lab.trained import load_without_router
 
+FEW: dict[str, Any] = {"steps": 6, "val_every": 3, "log_every": 1, "checkpoint_every": 2}
 SCRIPT = "<script>alert(1)</script> | `x`\n# head <img src=x onerror=alert(1)> \"'"
 
 
@@ -328,6 +338,38 @@ def test_plain_data_of_another_layout(
     record_property("tried", len(layouts))
     record_property("handled", len(layouts) - len(wrong))
     assert wrong == {}
+
+
+def test_a_checkpoint_that_training_cannot_go_on_from(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """Of each part of it: gone, and of another type. It stays, and no step is trained."""
+    train_one(tmp_path, training=FEW)
+    run = tiny_runs(tmp_path, **FEW)[0]
+    whole, trained = torch.load(run.checkpoint, weights_only=True), curve(run.folder.path)
+    run.folder.record_path.unlink()
+    keys = ["state_dict", "loops", "callbacks", "optimizer_states", "lr_schedulers", "global_step"]
+    layouts = [{k: v for k, v in whole.items() if k != key} for key in keys]
+    layouts += [{**whole, key: [{"x": "y"}]} for key in keys[:-1]]  # nothing reads the last
+    layouts.append({**whole, "state_dict": {k: v[:1] for k, v in whole["state_dict"].items()}})
+    wrong = {}
+    for number, layout in enumerate(layouts):
+        torch.save(layout, run.checkpoint)
+        before = run.checkpoint.read_bytes()
+        try:
+            train_one(tmp_path, training=FEW)
+        except ValueError as error:
+            if str(run.checkpoint) in str(error) and run.checkpoint.read_bytes() == before:
+                continue
+            wrong[number] = str(error)
+        except Exception as error:
+            wrong[number] = repr(error)
+        else:
+            wrong[number] = "trained"
+    record_property("tried", len(layouts))
+    record_property("handled", len(layouts) - len(wrong))
+    assert wrong == {}
+    assert curve(run.folder.path) == trained
 
 
 def test_a_store_names_only_its_own_files(tmp_path: Path) -> None:
