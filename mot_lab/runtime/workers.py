@@ -20,8 +20,12 @@ def cores() -> int:
 
 
 def threads_each(processes: int) -> int:
-    """Threads for each of some processes at work at the same time."""
-    return max(1, cores() // processes)
+    """Threads for each of some processes at work at the same time: their share of the cores, and
+    no more than ``OMP_NUM_THREADS``, where somebody who shares the machine has set it.
+    """
+    share = max(1, cores() // processes)
+    most = os.environ.get("OMP_NUM_THREADS", "")
+    return min(share, int(most)) if most.isdecimal() and int(most) else share
 
 
 def worker_pool(processes: int) -> ProcessPoolExecutor:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import pytest
 import torch
 
 from mot_lab.runtime.workers import cores, threads_each, worker_pool
@@ -22,12 +23,21 @@ if __name__ == "__main__":
 """
 
 
-def test_workers_share_out_the_cores() -> None:
+def test_workers_share_out_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS")
     assert threads_each(1) == cores()
     assert threads_each(cores()) == 1
     assert threads_each(10 * cores()) == 1
     with worker_pool(10 * cores()) as pool:
         assert pool.submit(torch.get_num_threads).result() == 1
+
+
+def test_workers_leave_cores_that_were_not_given_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert torch.get_num_threads() == 1  # of the tests too
+    monkeypatch.setattr("mot_lab.runtime.workers.cores", lambda: 8)
+    for most, threads in (("1", 1), ("3", 3), ("6", 4), ("", 4), ("many", 4)):
+        monkeypatch.setenv("OMP_NUM_THREADS", most)
+        assert threads_each(2) == threads
 
 
 def test_a_worker_ends_with_its_study_though_that_is_killed() -> None:
