@@ -4,6 +4,7 @@ The commands are in ``mot_lab/commands/``.
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -33,6 +34,7 @@ from mot_lab.runtime.signals import Stopped, ends_on_signals, kill_workers, requ
 DESCRIPTION = (
     "Dense, expert-choice MoE and Mixture-of-Transformers backbones, compared head to head."
 )
+OVERRIDE = re.compile(r"[^-=][^=]*=")
 COMMANDS = (
     *(study, report, plot, match, sync, arms, count, profile, data, tokenizer),
     *(generate, export, evaluate, represent, fit, fit_router),
@@ -46,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     quiet_libraries()
     try:
         with ends_on_signals():
-            options = _parser().parse_args(arguments)
+            options = _options(arguments)
             options.command(options)
     except (ValueError, FloatingPointError) as error:
         _end(one_line(error), 2)
@@ -60,6 +62,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if outcome := requeue():
             said += f"; {outcome}"
         _end(said, stop.code)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """What was called; settings to change may stand before and after options."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if "overrides" in options:  # argparse takes those that stand together and leaves the others
+        options.overrides += [each for each in rest if OVERRIDE.match(each)]
+        rest = [each for each in rest if not OVERRIDE.match(each)]
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
 
 
 def _end(said: str, code: Any) -> NoReturn:

@@ -106,6 +106,8 @@ def _value(hint: Any, value: object, name: str) -> Any:
                 return from_dict(part, value, name)  # type: ignore[arg-type]
     if value is None and type(None) not in get_args(hint):
         raise ValueError(f"{name}: None must be {_readable(hint)}")
+    if isinstance(value, bytes | set):  # of YAML's tags; jsonargparse takes them for lists
+        raise ValueError(f"{name}: {shown(value)} must be {_readable(hint)}")
     try:
         parsed = _parser(hint).parse_object({"value": value}).value
     except (ArgumentError, ArithmeticError, TypeError, ValueError):

@@ -44,6 +44,33 @@ def test_a_wrong_setting_is_one_line(
     assert line.startswith("mot-lab:") and said in line
 
 
+@pytest.mark.parametrize("place", [2, 3, 5])
+def test_settings_stand_before_and_after_options(
+    place: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["count", str(STUDY), "model.backbone.layers=2", "--json"]
+    arguments.insert(place, "model.backbone.width=64")
+    main(arguments)
+    everywhere = json.loads(capsys.readouterr().out)
+    main(["count", str(STUDY), "model.backbone.layers=2", "model.backbone.width=64", "--json"])
+    assert everywhere == json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["count", str(STUDY), "--jsn", "model.backbone.width=64"],
+        ["count", str(STUDY), "--json", "width"],
+        ["arms", "width=64"],
+    ],
+)
+def test_what_is_no_setting_is_refused_after_options_too(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refused(arguments, capsys)
+    assert "unrecognized arguments" in line or "no configuration width=64" in line, line
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -144,7 +144,7 @@ class DataConfig:
             shape = image.latent_shape(self.scenes.canvas)
         if shape[1] % self.patch or shape[2] % self.patch:
             raise ValueError(
-                f"patch {self.patch} does not divide the {shape[1]} x {shape[2]} positions of the "
+                f"patch {self.patch} must divide the {shape[1]} x {shape[2]} positions of the "
                 f"latents of {where}"
             )
         return Latents(shape, self.patch)

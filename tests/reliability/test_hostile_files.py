@@ -441,7 +441,7 @@ def test_a_running_study_listens_nowhere(
     process = start(study_command(tmp_path), MOT_LAB_CACHE=str(tmp_path / "cache"))
     looks, found = 200, []
     try:
-        wait_for(lambda: any(tmp_path.glob("small/*/metrics.jsonl")), 60)
+        wait_for(lambda: any(tmp_path.glob("small/*/metrics.jsonl")), 300)
         study = psutil.Process(process.pid)
         seen = 0
         for _ in range(looks):
