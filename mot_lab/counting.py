@@ -50,7 +50,7 @@ def arm_cost_and_parts(
     arm: StudyArm, data: DataInterface, workload: Workload
 ) -> tuple[ArmCost, ParameterParts]:
     """The cost of one arm for a workload, and its parameters by what they are."""
-    model = _structure(arm, data)
+    model = structure(arm, data)
     masked = training_flops(model, workload)
     full = training_flops(model, workload, full_attention=True)
     cost = ArmCost(
@@ -66,10 +66,10 @@ def arm_cost_and_parts(
 
 def arm_router_flops(arm: StudyArm, data: DataInterface, workload: Workload) -> float:
     """FLOPs per step of the routers of the arm's experts, which its cost includes."""
-    return router_flops(_structure(arm, data), workload)
+    return router_flops(structure(arm, data), workload)
 
 
-def _structure(arm: StudyArm, data: DataInterface) -> MultimodalModel:
+def structure(arm: StudyArm, data: DataInterface) -> MultimodalModel:
     """The arm's network, without any memory for its weights."""
     with torch.device("meta"):
         model = MultimodalModel(arm.model.backbone, arm.wiring, arm.model.diffusion, data)

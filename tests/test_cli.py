@@ -129,6 +129,36 @@ def test_count_is_the_same_for_people_and_machines(capsys: pytest.CaptureFixture
     assert costs["mot"]["flops_per_step"] == costs["dense"]["flops_per_step"]
 
 
+def test_count_says_what_a_gpu_would_hold(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["count", str(STUDY), "--memory", "--rows-per-gpu", "2", "--shards", "4"]
+    main([*asked, "--json"])
+    counted = json.loads(capsys.readouterr().out)
+    main(asked)
+    table = capsys.readouterr().out
+    for each in counted.values():
+        memory = each["memory"]
+        assert sum(memory.values()) == pytest.approx(2 * memory["total"])
+        assert memory["gradients"] == 4 * each["parameters"] / 4
+        assert f"{memory['activations'] / 1e9:.2f}" in table
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["--shards", "2"], "--rows-per-gpu and --shards are of --memory"),
+        (["--memory", "--rows-per-gpu", "0"], "--rows-per-gpu 0 must be from 1 to data.rows"),
+        (["--memory", "--shards", "0"], "shards 0 must be at least 1"),
+    ],
+)
+def test_memory_of_what_cannot_be_is_refused(
+    asked: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["count", str(STUDY), *asked])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
 def test_count_of_seven_billion_allocates_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     seven = "width: 4096, layers: 32, heads: 32, feed_forward_multiple: 256"
     overrides = [f"model.backbone={{{seven}}}", "data.text.vocab_size=32000"]
