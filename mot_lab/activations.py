@@ -144,7 +144,7 @@ def ends_bytes(model: MultimodalModel, at: Pass) -> float:
 def _unet_bytes(codec: UNetCodec, at: Pass) -> float:
     """Of one image. A convolution keeps its input, as do group norm and SiLU."""
     channels, places = codec.conv_in.out_channels, math.prod(codec.latent_shape[1:])
-    kept = 2 * channels * places * at.width  # into the first halving, out of the last block
+    kept: float = 2 * channels * places * at.width  # into the first halving, out of the last block
     for halving in range(1, len(codec.down)):
         kept += channels * places / 4**halving * at.width
     for doubling in range(len(codec.up)):
@@ -157,7 +157,7 @@ def _unet_bytes(codec: UNetCodec, at: Pass) -> float:
 def _resnet_bytes(channels_in: int, channels_out: int, places: int, at: Pass) -> float:
     """Two of norm, SiLU, convolution; a 1 x 1 convolution past them where channels change."""
     copied = at.mixed and at.on_gpu  # autocast has group norms in fp32 there
-    kept = (channels_in + channels_out) * (2 * (FP32 if copied else at.width) + at.width)
+    kept: float = (channels_in + channels_out) * (2 * (FP32 if copied else at.width) + at.width)
     if channels_in != channels_out and copied:
         kept += channels_in * at.width
     return places * kept

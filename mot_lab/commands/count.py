@@ -24,6 +24,10 @@ EXPLAINED = (
     "what one token passes through. FLOPs: a step of full rows, as many tokens of every modality, "
     "plain causal attention, patch codec included."
 )
+MEMORY_COLUMNS = (
+    *("weights", "gradients", "optimiser", "EMA", "bf16 copies", "gathered"),
+    *("activations", "logits", "their gradients", "GB"),
+)
 MEMORY = (
     "Memory of one GPU in 1e9 bytes, by part; precision auto is bf16 autocast over fp32 weights. "
     "bf16 copies: of the weights, as autocast keeps them. gathered: whole blocks where weights are "
@@ -76,13 +80,11 @@ def _run(options: argparse.Namespace) -> None:
         print(f"mot has {ratio:.4f} times the parameters of moe_4x.")
     print(textwrap.fill(EXPLAINED, 100))
     if memory:
-        heads = ("weights", "gradients", "optimiser", "EMA", "bf16 copies", "gathered")
-        heads = (*heads, "activations", "logits", "their gradients", "GB")
         lines = [
             (name, *(f"{part / 1e9:,.2f}" for part in (*asdict(each).values(), each.total)))
             for name, each in memory.items()
         ]
-        print(_aligned([("arm", *heads), *lines]))
+        print(_aligned([("arm", *MEMORY_COLUMNS), *lines]))
         print(textwrap.fill(MEMORY, 100))
 
 
