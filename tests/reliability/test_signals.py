@@ -184,6 +184,7 @@ def test_fit_ends_after_its_step(tmp_path: Path) -> None:
     mot_lab = Path(sys.executable).with_name("mot-lab")
     checkpoint = tmp_path / "fit.ckpt"
     command = [str(mot_lab), "fit", "--trainer.max_steps", "500", "--checkpoint", str(checkpoint)]
+    command += ["--trainer.default_root_dir", str(tmp_path)]
     process = start(command)
     assert process.stdout is not None
     wait_for(lambda: "step" in process.stdout.readline())
