@@ -67,7 +67,7 @@ def saying(said: Path, limit: int | None, task: Callable[..., None], *arguments:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     class Parser:
-        def parse_args(self, _: Any) -> Any:
+        def parse_known_args(self, _: Any) -> Any:
             task(*arguments)
             sys.exit(0)
 
