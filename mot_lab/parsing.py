@@ -106,8 +106,10 @@ def _value(hint: Any, value: object, name: str) -> Any:
                 return from_dict(part, value, name)  # type: ignore[arg-type]
     if value is None and type(None) not in get_args(hint):
         raise ValueError(f"{name}: None must be {_readable(hint)}")
-    if isinstance(value, bytes | set):  # of YAML's tags; jsonargparse takes them for lists
-        raise ValueError(f"{name}: {shown(value)} must be {_readable(hint)}")
+    for odd in _of_tags(value):
+        raise ValueError(
+            f"{name}: {shown(odd)} must be a number, a word, a list or a mapping, without YAML tags"
+        )
     try:
         parsed = _parser(hint).parse_object({"value": value}).value
     except (ArgumentError, ArithmeticError, TypeError, ValueError):
@@ -115,6 +117,16 @@ def _value(hint: Any, value: object, name: str) -> Any:
     if parsed is None and value is not None:
         raise ValueError(f"{name}: {shown(value)} must be {_readable(hint)}")
     return parsed
+
+
+def _of_tags(value: object) -> Iterator[object]:
+    """What YAML's tags !!binary and !!set left in a value; others take it for lists."""
+    if isinstance(value, bytes | set):
+        yield value
+    inside = value.values() if isinstance(value, Mapping) else value
+    if isinstance(value, Mapping | list | tuple):
+        for each in inside:  # type: ignore[attr-defined]
+            yield from _of_tags(each)
 
 
 def _by_name(hint: Any, values: Mapping[Any, Any], name: str) -> dict[str, Any]:

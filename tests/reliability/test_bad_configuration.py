@@ -205,8 +205,9 @@ FOUND: list[tuple[str, tuple[str, ...], list[str]]] = [
     ("paper: ['figure_12/1.4B ']", (), ["paper: 'figure_12/1.4B '", "there are 163M"]),
     ("step_time_ratios: {mot: 1.0e+300}", (), ["step_time_ratios.mot", "1e+300", "at most"]),
     ("", (f"seeds={list(range(1001))}",), ["seeds", "[0, 1, 2", "at most 1000"]),
-    ("", ('arms=!!binary ""',), ["arms: b''", "must be a list"]),
-    ("", ("arms=!!set {mot}",), ["arms: {'mot'}", "must be a list"]),
+    ("", ('arms=!!binary ""',), ["arms: b''", "must be"]),
+    ("", ("arms=[dense, !!binary AA==]",), ["arms: b'\\x00'", "must be"]),
+    ("", ("arms=[{a: {feed_forward: !!set {mot}}}]",), ["arms: {'mot'}", "must be"]),
     ("", ("data.patch=3",), ["data.patch 3 must divide", "4 x 4", "image"]),
 ]
 
