@@ -18,7 +18,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mot_lab.backbones.attending import SHORTEST_FOR_FLEX, Kernel
+from mot_lab.backbones.attending import Kernel, chosen_kernel
 from mot_lab.backbones.expert_choice import ExpertChoice
 from mot_lab.backbones.transformer import Block, Transformer, TransformerConfig
 from mot_lab.heads.patch_codec import LinearCodec, UNetCodec
@@ -63,9 +63,7 @@ class Pass:
     @property
     def dense_mask(self) -> bool:
         """Whether attention reads a mask of S numbers a place."""
-        if self.kernel == "auto":
-            return not (self.on_gpu and self.row_length >= SHORTEST_FOR_FLEX)
-        return self.kernel == "sdpa"
+        return chosen_kernel(self.kernel, self.row_length, self.on_gpu) == "sdpa"
 
 
 def block_bytes(block: Block, transformer: Transformer, at: Pass) -> float:

@@ -51,24 +51,29 @@ def block_mask(document_BS: Tensor, image_BS: Tensor) -> BlockMask:
     return create_block_mask(seen, rows, None, length, length, device=document_BS.device)
 
 
+def chosen_kernel(kernel: Kernel, row_length: int, on_gpu: bool) -> Kernel:
+    """What ``auto`` stands for: ``flex`` on a GPU for rows of 1,024 places and more, else ``sdpa``;
+    the others stand for themselves.
+    """
+    if kernel != "auto":
+        return kernel
+    return "flex" if on_gpu and row_length >= SHORTEST_FOR_FLEX else "sdpa"
+
+
 def mask_for(kernel: Kernel, document_BS: Tensor, image_BS: Tensor) -> Tensor | BlockMask:
     """The mask of a batch, in the form that its kernel reads.
 
     Args:
-        kernel: ``auto`` is ``flex`` on a GPU for rows of 1,024 places and more, else ``sdpa``.
+        kernel: as of `chosen_kernel`.
         document_BS, image_BS: as of `attention_mask`.
 
     Raises:
         ValueError: ``flex`` where gradients are wanted on the CPU: torch has no backward pass
             of it there.
     """
-    on_cpu = document_BS.device.type == "cpu"
-    if kernel == "auto":
-        long = document_BS.shape[1] >= SHORTEST_FOR_FLEX
-        kernel = "flex" if long and document_BS.is_cuda else "sdpa"
-    if kernel == "sdpa":
+    if chosen_kernel(kernel, document_BS.shape[1], document_BS.is_cuda) == "sdpa":
         return attention_mask(document_BS, image_BS)
-    if on_cpu and torch.is_grad_enabled():
+    if document_BS.device.type == "cpu" and torch.is_grad_enabled():
         raise ValueError(
             "training.attention flex cannot train on the CPU: FlexAttention has no backward pass "
             "there; say auto or sdpa"
