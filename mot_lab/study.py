@@ -81,9 +81,10 @@ class Study:
         """Prepare, train, fit routers, time, evaluate, and leave everything in the tracking store.
 
         Raises:
-            ValueError: the arms are not compared on equal terms, or the folder holds runs of other
-                settings.
+            ValueError: too few points for a curve, the arms are not compared on equal terms,
+                or the folder holds runs of other settings.
         """
+        require_curves(self.config)
         runs = runs_of(self.config, self.folder)
         require_same_settings(runs)
         if others := left_out(self.folder, runs):
@@ -261,6 +262,22 @@ class Study:
 
     def _say(self, text: str) -> None:
         self.console.print(text, style="bold", markup=False, highlight=False)
+
+
+def require_curves(config: StudyConfig) -> None:
+    """A curve has two points at least.
+
+    Raises:
+        ValueError: an arm's training logs or validates once only.
+    """
+    for arm in config.parsed_arms:
+        steps = arm.training.steps
+        for name in ("val_every", "log_every"):
+            if 2 * (every := getattr(arm.training, name)) > steps:
+                raise ValueError(
+                    f"arm {arm.name}: training.{name} {every} makes one point in {steps} steps, and "
+                    f"a curve needs two; give at most {steps // 2}"
+                )
 
 
 def _failure(future: Future[None]) -> BaseException | None:

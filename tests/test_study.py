@@ -157,6 +157,17 @@ def test_a_report_is_rebuilt_from_the_store_alone(study: Study, tmp_path: Path) 
         assert (tmp_path / name).read_bytes() == (study.folder / name).read_bytes()
 
 
+@pytest.mark.parametrize("name", ["val_every", "log_every"])
+def test_curves_of_one_point_are_refused_before_anything_is_prepared(
+    tmp_path: Path, name: str
+) -> None:
+    training = {**SETTINGS["training"], name: 5}
+    study = Study(from_dict(StudyConfig, {**SETTINGS, "training": training}), "", tmp_path / "tiny")
+    with pytest.raises(ValueError, match=rf"training.{name} 5 makes one point in 8 steps.* most 4"):
+        study.run(prepare_evaluators, evaluate_run)
+    assert not study.folder.exists()
+
+
 def test_changed_settings_are_refused(study: Study) -> None:
     changed = {**SETTINGS, "training": {**SETTINGS["training"], "steps": 9}}
     run = runs_of(from_dict(StudyConfig, changed), study.folder)[0]

@@ -132,7 +132,7 @@ def test_a_study_told_to_end_goes_on_with_the_same_curves(
 @pytest.mark.parametrize("phase", ["Preparing", "Fitting", "Timing", "Evaluating"])
 def test_ctrl_c_in_every_phase(tmp_path: Path, phase: str) -> None:
     """The whole group gets it, as from a terminal."""
-    overrides = ["arms=[dense, moe_4x]", "training.steps=20"]
+    overrides = ["arms=[dense, moe_4x]", "training.steps=20", "training.val_every=10"]
     study = start(study_command(tmp_path, *overrides), MOT_LAB_CACHE=str(tmp_path / "cache"))
     assert study.stdout is not None
     for line in study.stdout:
