@@ -131,11 +131,13 @@ def fit_network(
         lr=config.learning_rate,
         fused=True,
     )
+    # A warm-up of exactly one step makes OneCycleLR divide by zero.
+    warm_up = 0.1 if config.fit_steps == 20 else 0.05
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
         config.learning_rate,
         total_steps=config.fit_steps,
-        pct_start=0.05,
+        pct_start=warm_up,
         cycle_momentum=False,
     )
     for step in track(range(config.fit_steps), description=f"fitting {what}"):

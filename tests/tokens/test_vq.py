@@ -132,6 +132,13 @@ def test_fitting_repeats_and_leaves_the_random_state_alone() -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 19, 20, 21])
+def test_fits_of_any_length(steps: int) -> None:
+    config = VQConfig(size=4, width=32, latent_channels=2, fit_steps=steps, batch_size=2)
+    weights = fit_vq(config, CANVAS, squares, "cpu").state_dict().values()
+    assert all(bool(each.isfinite().all()) for each in weights if each.is_floating_point())
+
+
 def test_found_in_the_cache_and_by_path(fitted: VQTokenizer, cache: Path) -> None:
     images = squares(0, 8)
     again = load_image_tokenizer(CONFIG, CANVAS, forbidden, "squares")
