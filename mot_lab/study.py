@@ -275,8 +275,8 @@ def require_curves(config: StudyConfig) -> None:
         for name in ("val_every", "log_every"):
             if 2 * (every := getattr(arm.training, name)) > steps:
                 raise ValueError(
-                    f"arm {arm.name}: training.{name} {every} makes one point in {steps} steps, and "
-                    f"a curve needs two; give at most {steps // 2}"
+                    f"arm {arm.name}: training.{name} {every} makes one point in {steps} steps, "
+                    f"and a curve needs two; give at most {steps // 2}"
                 )
 
 
