@@ -25,9 +25,11 @@ class ExponentialMovingAverage(Callback):
         self.decay = decay
         self.updates = 0
         self.averages: dict[str, Tensor] = {}
+        self._weights: list[Tensor] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         restored, self.averages = self.averages, _copies(pl_module)
+        self._weights = [weight.detach() for weight in _trainable(pl_module).values()]
         if restored:
             load_weights(self.averages, restored)
 
@@ -37,8 +39,8 @@ class ExponentialMovingAverage(Callback):
         if trainer.global_step == self.updates:  # still accumulating gradients
             return
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        weights = [weight.detach() for weight in _trainable(pl_module).values()]
-        get_ema_multi_avg_fn(decay)(list(self.averages.values()), weights, self.updates)
+        averages = list(self.averages.values())
+        get_ema_multi_avg_fn(decay)(averages, self._weights, self.updates)
         self.updates = trainer.global_step
 
     @contextmanager

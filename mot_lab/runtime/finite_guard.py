@@ -66,9 +66,10 @@ class FiniteGuard(Callback):
     arrived, at most a few steps later and before anything is logged or saved. An optimiser on CUDA
     that is not fused has no such switch, and is waited for.
 
-    Batches must have ``samples``: the numbers of their rows. The count of steps left out is logged
-    as ``train/skipped_steps`` and goes on with a resumed run. A checkpoint whose weights are not
-    finite is never written.
+    Batches must have ``samples``, the numbers of their rows, and modules ``step_losses``, the
+    losses of the last batch by the name that they are logged under. The count of steps left out is
+    logged as ``train/skipped_steps`` and goes on with a resumed run. A checkpoint whose weights are
+    not finite is never written.
 
     Args:
         label: names the run in the message, for example ``mot seed 1``.
@@ -99,9 +100,9 @@ class FiniteGuard(Callback):
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
     ) -> None:
-        gradients = [w.grad for w in pl_module.parameters() if w.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        terms = {**_losses_of_this_step(trainer), GRADIENT_NORM: norm}
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        norm = torch.nn.utils.get_total_norm([w.grad for w in weights if w.grad is not None])
+        terms: dict[str, Tensor] = {**pl_module.step_losses, GRADIENT_NORM: norm}  # type: ignore[dict-item]
         found = {name: v.detach().float().to(norm.device) for name, v in terms.items()}
         watched = [name for name in (TOTAL_LOSS, GRADIENT_NORM) if name in found]
         step = trainer.global_step + 1
@@ -117,7 +118,7 @@ class FiniteGuard(Callback):
             check.arrived = torch.cuda.Event()
             check.arrived.record()
         elif bad:
-            for weight in pl_module.parameters():
+            for weight in weights:
                 weight.grad = None  # the optimiser passes over weights without one
         self._checks.append(check)
         self._settle(wait=False)
@@ -224,18 +225,6 @@ class FiniteGuard(Callback):
         if path is None or not path.exists():
             return "no checkpoint yet"
         return f"last good checkpoint: {path} of step {self._checkpoint.saved_step}"
-
-
-def _losses_of_this_step(trainer: Trainer) -> dict[str, Tensor]:
-    """Not ``trainer.callback_metrics``, which keeps the last loss of a modality that is absent."""
-    results = trainer._results
-    assert results is not None, "a step is being trained"
-    found = results.metrics(on_step=True)["callback"]
-    return {name: v for name, v in found.items() if _is_loss(name)}
-
-
-def _is_loss(name: str) -> bool:
-    return name.startswith("train/") and name.endswith("/loss")
 
 
 def _ranges(samples: list[int]) -> str:

@@ -271,12 +271,11 @@ def _one_weight(device: str, guard: FiniteGuard, fused: bool) -> tuple[Any, Call
     weight = torch.nn.Parameter(torch.ones(3, device=device))
     optimizer = torch.optim.AdamW([weight], lr=0.1, fused=fused)
     loss = torch.tensor(1.0, device=device)
-    results = SimpleNamespace(metrics=lambda on_step: {"callback": {"train/total/loss": loss}})
     trainer = SimpleNamespace(
-        global_step=0, _results=results, checkpoint_callback=None, log_every_n_steps=1, logger=None
+        global_step=0, checkpoint_callback=None, log_every_n_steps=1, logger=None
     )
     batch = SimpleNamespace(samples=[1])
-    module = torch.nn.ParameterList([weight])
+    module = SimpleNamespace(step_losses={"train/total/loss": loss})
 
     def step(gradient: float) -> None:
         weight.grad = torch.full_like(weight, gradient)
@@ -339,10 +338,10 @@ def test_the_check_asks_the_device_for_nothing(record_property: Callable[[str, i
         guard = FiniteGuard(bad_steps="skip", spike_sigmas=6.0)
         weight = torch.nn.Parameter(torch.ones(3, device="cuda"))
         loss = torch.tensor(1.0, device="cuda")
-        results = SimpleNamespace(metrics=lambda on_step: {"callback": {"train/total/loss": loss}})
-        trainer = SimpleNamespace(global_step=0, _results=results, checkpoint_callback=None)
-        module = torch.nn.ParameterList([weight])
-        optimizer = SimpleNamespace(defaults={"fused": True}, found_inf=None)
+        trainer = SimpleNamespace(global_step=0, checkpoint_callback=None)
+        module = SimpleNamespace(step_losses={"train/total/loss": loss})
+        groups = [{"params": [weight]}]
+        optimizer = SimpleNamespace(defaults={"fused": True}, param_groups=groups, found_inf=None)
 
         def step() -> None:
             weight.grad = torch.full_like(weight, 1.0)

@@ -94,7 +94,8 @@ class TinyModule(pl.LightningModule):
         losses = self._losses(batch.x_BD, "train")
         if batch.step == self.faults.get("nan_at"):
             losses["image"] = losses["image"] * float("nan")
-        self.log_dict({f"train/{name}/loss": loss for name, loss in losses.items()})
+        self.step_losses = {f"train/{name}/loss": loss.detach() for name, loss in losses.items()}
+        self.log_dict(self.step_losses)
         return losses["text"] + 5 * losses["image"]
 
     def validation_step(self, batch: TinyBatch, batch_idx: int) -> None:
