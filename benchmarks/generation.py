@@ -1,10 +1,11 @@
 """Seconds to draw pictures and to write text at the demo's size, as JSON.
 
-Random weights: what is drawn does not matter for the time. Pictures take 50 DDIM steps without
-guidance. Text is the likeliest tokens after a prompt, in three ways that take turns in each round:
-by `generate`, which reads every place once; by reading everything again for each token (timed for
-every 16th: the time depends on nothing but the length); and by transformers' `generate` with the
-Llama of equal shape and its default cache. One thread.
+Random weights: what is drawn does not matter for the time, but how many experts a token goes to
+does: the routers' thresholds are set so that it is one on average, as in training. Pictures take 50
+DDIM steps without guidance. Text is the likeliest tokens after a prompt, in three ways that take
+turns in each round: by `generate`, which reads every place once; by reading everything again for
+each token (timed for every 16th: the time depends on nothing but the length); and by transformers'
+`generate` with the Llama of equal shape and its default cache. One thread.
 
 python -m benchmarks.generation [rounds] [tokens] [scenes]
 """
@@ -40,6 +41,7 @@ CAPTION = 12  # tokens
 ROWS = (1, 4)
 TARGETS = {"pictures_s": 60.0, "speedup": 5.0, "of_llama": 1.0}
 AGAIN = 16
+TOKENS_SEEN = 128  # by which thresholds are set
 Texts = list[list[int]]
 Write = Callable[[np.ndarray, int, int], Texts]  # prompt, rows, tokens
 
@@ -134,21 +136,34 @@ def _model(config: StudyConfig, arm: str) -> tuple[MultimodalModel, Layout]:
     wiring = parse_arm(arm, interface.modalities).wiring
     diffusion = replace(config.model.diffusion, objective="epsilon", sampler="ddim")
     model = MultimodalModel(config.model.backbone, wiring, diffusion, interface).eval()
-    generator = torch.Generator().manual_seed(0)
-    model.transformer.set_auxiliary_routers(
-        {
-            f"{layer}/{tower}": AuxiliaryRouter.random(
-                module.router.in_features, module.router.out_features, 0.5, generator
-            )
-            for layer, tower, module in model.transformer.expert_choice()
-        }
-    )
     names = list(interface.others)
     texts = fit_text_tokenizer(["a red heart"], interface.text_vocabulary, names)
     layout = Layout.of(texts, config.data.row_length, interface)
     with torch.no_grad():
         model.autoregressive.output.weight[layout.eos] = 0  # never the likeliest: none ends early
+    _set_routers(model, layout)
     return model, layout
+
+
+@torch.inference_mode()
+def _set_routers(model: MultimodalModel, layout: Layout) -> None:
+    """Random routers by which a token of text goes to one expert on average."""
+    experts = model.transformer.expert_choice()
+    generator = torch.Generator().manual_seed(0)
+    seen: dict[str, torch.Tensor] = {}
+    for layer, tower, module in experts:
+        name = f"{layer}/{tower}"
+        module.register_forward_pre_hook(lambda _, x, name=name: seen.__setitem__(name, x[0]))
+    token_S = np.random.default_rng(1).integers(9, 256, TOKENS_SEEN).tolist()
+    Decoder(model, layout, 1).feed({0: token_piece(token_S, [TEXT_ID] * TOKENS_SEEN)})
+    routers = {}
+    for layer, tower, module in experts:
+        name, count = f"{layer}/{tower}", module.router.out_features
+        module._forward_pre_hooks.clear()
+        router = AuxiliaryRouter.random(module.router.in_features, count, 0.5, generator)
+        scores_TE = router.logits(seen[name]).sigmoid()
+        routers[name] = replace(router, threshold=float(scores_TE.quantile(1 - 1 / count)))
+    model.transformer.set_auxiliary_routers(routers)
 
 
 def _cached(model: MultimodalModel, layout: Layout) -> Write:
