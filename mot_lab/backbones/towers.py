@@ -29,6 +29,7 @@ class Towers(nn.Module):
         ordered = wiring.ordered(kind)
         self.cells = tuple(cells for _, cells in ordered)
         self.modalities = {tower_name(tower): tower for tower, _ in ordered}
+        self._of_cell = {cell: tower_name(tower) for tower, cells in ordered for cell in cells}
         self.tower = nn.ModuleDict({name: make(name) for name in self.modalities})
 
     def forward(self, x_TD: Tensor, groups: TokenGroups) -> Tensor:
@@ -39,6 +40,8 @@ class Towers(nn.Module):
     def present(self, groups: TokenGroups) -> tuple[list[nn.Module], list[int]]:
         """The towers' modules with their numbers of rows; where absent ones are skipped and one
         tower has all tokens, that one alone."""
+        if groups.only is not None:  # the case of every written token, hence in haste
+            return [self.tower[self._of_cell[groups.only]]], [groups.sizes[groups.only]]
         modules, sizes = list(self.tower.values()), groups.tower_sizes(self.cells)
         if groups.skip_absent and groups.tokens in sizes:
             at = sizes.index(groups.tokens)
@@ -53,14 +56,15 @@ class Towers(nn.Module):
 
 def apply_together(modules: Sequence[nn.Module], x_TD: Tensor, sizes: Sequence[int]) -> Tensor:
     """Each module on its own rows; modules of one kind at once, where there is a way."""
-    kinds = {type(module) for module in modules}
-    if kinds == {nn.Linear} and all(each.bias is None for each in modules):
-        return grouped_linear(x_TD, sizes, [cast(Tensor, each.weight) for each in modules])
-    if kinds == {nn.RMSNorm}:
-        eps = cast(float, modules[0].eps)
-        return grouped_rms_norm(x_TD, sizes, [cast(Tensor, each.weight) for each in modules], eps)
-    if kinds == {FeedForward}:
-        return FeedForward.together(cast(list[FeedForward], modules), x_TD, sizes)
+    kind = type(modules[0])
+    if all(type(module) is kind for module in modules):
+        if kind is nn.Linear and all(each.bias is None for each in modules):
+            return grouped_linear(x_TD, sizes, [cast(Tensor, each.weight) for each in modules])
+        if kind is nn.RMSNorm:
+            weights = [cast(Tensor, each.weight) for each in modules]
+            return grouped_rms_norm(x_TD, sizes, weights, cast(float, modules[0].eps))
+        if kind is FeedForward:
+            return FeedForward.together(cast(list[FeedForward], modules), x_TD, sizes)
     if len(modules) == 1:
         return modules[0](x_TD)
     return torch.cat([m(part) for m, part in zip(modules, x_TD.split(list(sizes)), strict=True)])
