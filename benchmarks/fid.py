@@ -32,9 +32,9 @@ import torch
 from PIL import Image
 
 from benchmarks.fixed_network import FixedNetwork, encoder
+from benchmarks.results_file import keep
 from mot_lab.environment import environment
 
-RESULTS = Path(__file__).parent / "results"
 SIDE, WIDTH, FEW, INCEPTION_PICTURES = 64, 512, 2_000, 64
 AGREE = 1e-3
 TIMES = ("seconds", "cpu_seconds", "process_seconds")
@@ -54,10 +54,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as root:
         result = _compare_all(Path(root), count, rounds)
     result |= {"load_before": load, "environment": environment("32-true")}
-    text = json.dumps(result, indent=2)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "fid.json").write_text(text + "\n")
-    print(text)
+    keep("fid", result)
 
 
 def _compare_all(root: Path, count: int, rounds: int) -> dict[str, Any]:

@@ -10,7 +10,6 @@ each token (timed for every 16th: the time depends on nothing but the length); a
 python -m benchmarks.generation [rounds] [tokens] [scenes]
 """
 
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +20,7 @@ import numpy as np
 import torch
 from rich.progress import track
 
+from benchmarks.results_file import keep
 from mot_lab.backbones.auxiliary_router import AuxiliaryRouter
 from mot_lab.backbones.wiring import parse_arm
 from mot_lab.config import StudyConfig, load_study
@@ -35,7 +35,6 @@ from mot_lab.model import MultimodalModel
 from mot_lab.tokens.text import fit_text_tokenizer
 
 STUDY = Path(__file__).parent.parent / "experiments" / "openmoji" / "transfusion.yaml"
-RESULTS = Path(__file__).parent / "results"
 STEPS = 50
 CAPTION = 12  # tokens
 ROWS = (1, 4)
@@ -68,10 +67,7 @@ def main() -> None:
         "pictures_s": {arm: _pictures(*models[arm], captions) for arm in arms},
         "environment": environment("32-true"),
     }
-    text = json.dumps(result, indent=2)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "generation.json").write_text(text + "\n")
-    print(text)
+    keep("generation", result)
 
 
 def _pictures(model: MultimodalModel, layout: Layout, captions: list[np.ndarray]) -> float:

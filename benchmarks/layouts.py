@@ -3,8 +3,9 @@
 Dense, ours, and the layouts of other codes (`benchmarks.peer_layouts`), timed in turns. Sorting,
 masks, indices and the attention mask are made once per batch and are in no block's time.
 
-    python -m benchmarks.layouts [--size demo|443M|880M|1.5B] [--rounds 20]
+    python -m benchmarks.layouts [--size demo|443M|880M|1.5B] [--rounds 20] [--profile]
 
+With ``--profile`` the operations of each layout are listed too, by the time they take themselves.
 On the CPU in fp32; where there is a GPU, in bf16. The sizes are those of the paper's Tables 1 and 3
 at a sequence length of 4,096 and are meant for a GPU.
 
@@ -12,25 +13,24 @@ Shapes: B rows, S positions, N = B * S places, D width.
 """
 
 import argparse
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from rich.progress import track
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.interleaved import interleaved
 from benchmarks.peer_layouts import PEERS, peer_block
+from benchmarks.results_file import RESULTS, keep
 from mot_lab.backbones.attention import AttentionContext
 from mot_lab.backbones.grouping import TokenGroups
 from mot_lab.backbones.transformer import Transformer, TransformerConfig
 from mot_lab.backbones.wiring import parse_arm
 from mot_lab.environment import environment
 
-RESULTS = Path(__file__).parent / "results"
 NAMES = ("text", "image", "speech")
 
 
@@ -60,6 +60,8 @@ MIXES: Mapping[str, tuple[tuple[int, float], ...]] = {
     "short captions, long images": ((0, 0.05), (1, 0.95)),
 }
 DOCUMENTS = 4  # in a row
+PROFILED = 20  # times that a block is run
+LISTED = 15  # operations
 
 
 @dataclass(frozen=True)
@@ -161,10 +163,26 @@ def block_works(
     return {"dense": dense, "ours": grouped, **peers}
 
 
+def operations(works: Mapping[str, Callable[[], object]], device: torch.device) -> str:
+    """A table of each layout: its operations, the time in them and how often they are called."""
+    kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
+    order = f"self_{device.type}_time_total"
+    tables = []
+    for name, work in works.items():
+        work()  # once, to have everything allocated
+        with profile(activities=kinds) as profiler:
+            for _ in range(PROFILED):
+                work()
+        found = profiler.key_averages()
+        tables.append(f"{name}, {PROFILED} times\n{found.table(sort_by=order, row_limit=LISTED)}")
+    return "\n".join(tables)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", choices=SIZES, default="demo")
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--profile", action="store_true", help="list the operations, half and half")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(1)
@@ -186,10 +204,11 @@ def main() -> None:
         "command": f"python -m benchmarks.layouts --size {options.size} --rounds {options.rounds}",
         "environment": environment("auto"),
     }
-    text = json.dumps(result, indent=2)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"layouts_{options.size}.json").write_text(text + "\n")
-    print(text)
+    if options.profile:
+        works = block_works(SIZES[options.size], "50/50", device, dtype)
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"layouts_{options.size}_profile.txt").write_text(operations(works, device))
+    keep(f"layouts_{options.size}", result)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Batches are made in the training process (no workers), in turns with a step of D
 arm: ``share_of_step`` is what a run waits for its data where nothing makes batches ahead.
 """
 
-import json
 import statistics
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.interleaved import WARMUP, interleaved
+from benchmarks.results_file import keep
 from mot_lab.config import load_study
 from mot_lab.data.datamodule import MultimodalDataModule
 from mot_lab.environment import environment
@@ -22,7 +22,6 @@ from mot_lab.step_time import TrainingStep
 from mot_lab.training import runs_of
 
 DEFAULT = Path(__file__).parent.parent / "experiments" / "openmoji" / "transfusion.yaml"
-RESULTS = Path(__file__).parent / "results"
 TARGET = 0.02
 
 
@@ -59,10 +58,7 @@ def main() -> None:
         "command": f"python -m benchmarks.pipeline {path.name} {rounds}",
         "environment": environment(config.training.precision),
     }
-    text = json.dumps(result, indent=2)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"pipeline_{config.name}.json").write_text(text + "\n")
-    print(text)
+    keep(f"pipeline_{config.name}", result)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ on one core.
 PYTHONPATH=tests python -m benchmarks.report [steps]
 """
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from mlflow.store.tracking.dbmodels.models import SqlMetric
 from sqlalchemy import create_engine, insert
 from synthetic_study import loss, write_synthetic_study
 
+from benchmarks.results_file import keep
 from evaluation.report.build import build_report
 from mot_lab.environment import environment
 
@@ -29,7 +29,6 @@ STEPS, VAL_EVERY = 20_000, 50
 SEEDS = (0, 1, 2, 3, 4)
 TARGET = 60.0  # seconds
 NOISE = {"train": 0.05, "val": 0.01}  # relative
-RESULTS = Path(__file__).parent / "results"
 SLOPES = {
     "dense": {"text": 1.0, "image": 1.0},
     "moe_4x": {"text": 0.7, "image": 0.9},
@@ -99,10 +98,7 @@ def main() -> None:
         "command": " ".join(["PYTHONPATH=tests python -m benchmarks.report", *sys.argv[1:]]),
         "environment": environment("auto"),
     }
-    text = json.dumps(result, indent=2)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "report.json").write_text(text + "\n")
-    print(text)
+    keep("report", result)
 
 
 if __name__ == "__main__":

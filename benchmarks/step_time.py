@@ -1,24 +1,28 @@
-"""Seconds per training step of every arm of a study, the hybrid, Dense in plain torch and arms as
-Lightning trains them, interleaved in one run, as JSON.
+"""Seconds per training step of every arm of a study, the hybrid, Dense in plain torch and Dense as
+Lightning trains it, interleaved, in several processes one after the other, as JSON.
 
-    python -m benchmarks.step_time [experiments/openmoji/transfusion.yaml] [rounds]
+    python -m benchmarks.step_time [experiments/openmoji/transfusion.yaml] [rounds] [processes]
 
 ``dense`` and the other arms are steps alone (forward, backward, clipping, optimiser);
 ``plain_torch_dense`` is the same by `benchmarks.plain_torch`; ``dense_trained`` is a step of the
 Trainer with everything that stands around it (`benchmarks.trained_step`).
 """
 
-import json
 import sys
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 
 from benchmarks.interleaved import WARMUP, interleaved
 from benchmarks.plain_torch import PlainStep
+from benchmarks.results_file import keep
 from benchmarks.trained_step import TrainedStep
 from mot_lab.batch import MultimodalBatch
 from mot_lab.config import StudyConfig, load_study
@@ -29,7 +33,6 @@ from mot_lab.step_time import TrainingStep
 from mot_lab.training import runs_of
 
 DEFAULT = Path(__file__).parent.parent / "experiments" / "openmoji" / "transfusion.yaml"
-RESULTS = Path(__file__).parent / "results"
 HYBRID = "mot_text_moe_4x"
 TARGETS = {"mot": 1.03, HYBRID: 1.15, "moe_4x": 1.20}
 TARGET_OF_PLAIN_TORCH = 1.05
@@ -38,7 +41,38 @@ Step = Callable[[MultimodalBatch], object]
 
 def main() -> None:
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT
-    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 30
+    rounds, processes = (*map(int, sys.argv[2:]), *(30, 5)[len(sys.argv[2:]) :])
+    config = load_study(path)
+    # A pool of one, anew for each task: where memory lies differs from process to process
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
+        times = list(pool.map(_times, [path] * processes, [rounds] * processes))
+    result = {
+        "study": config.name,
+        "baseline": config.baseline,
+        "arms": {name: _summary([each[name] for each in times]) for name in times[0]},
+        "targets_of_baseline": TARGETS,
+        "target_of_plain_torch": TARGET_OF_PLAIN_TORCH,
+        "command": f"python -m benchmarks.step_time {path.name} {rounds} {processes}",
+        "environment": environment(config.training.precision),
+    }
+    keep(f"step_time_{config.name}", result)
+
+
+def _summary(processes: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of one arm: median, smallest and largest of the processes' medians, and each process."""
+    told = {"seconds": [each["median"] for each in processes]}
+    told["of_baseline"] = [each["of_baseline"]["median"] for each in processes]
+    if "of_plain_torch" in processes[0]:
+        told["of_plain_torch"] = [each["of_plain_torch"] for each in processes]
+    spreads = {
+        name: {"median": median(values), "min": min(values), "max": max(values)}
+        for name, values in told.items()
+    }
+    return {**spreads, "processes": processes}
+
+
+def _times(path: Path, rounds: int) -> dict[str, dict[str, Any]]:
+    """Of every arm, in this process."""
     config = load_study(path)
     if config.setting == "transfusion" and HYBRID not in config.arms:
         config = replace(config, arms=[*config.arms, HYBRID])
@@ -52,23 +86,10 @@ def main() -> None:
             for name, step in steps.items()
         }
         times = interleaved(works, rounds, config.baseline, device)
-    result = {
-        "study": config.name,
-        "baseline": config.baseline,
-        "arms": times,
-        "targets_of_baseline": TARGETS,
-        "target_of_plain_torch": TARGET_OF_PLAIN_TORCH,
-        "command": f"python -m benchmarks.step_time {path.name} {rounds}",
-        "environment": environment(config.training.precision),
-    }
     if (plain := times.get("plain_torch_dense")) is not None:
         for name in ("dense", "dense_trained"):
-            for clock in ("median", "cpu_median"):
-                times[name][f"{clock}_of_plain_torch"] = times[name][clock] / plain[clock]
-    text = json.dumps(result, indent=2)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"step_time_{config.name}.json").write_text(text + "\n")
-    print(text)
+            times[name]["of_plain_torch"] = times[name]["median"] / plain["median"]
+    return times
 
 
 def _steps(config: StudyConfig, rounds: int, folder: Path) -> dict[str, Step]:
