@@ -64,8 +64,8 @@ class SpeechConfig:
             450, pitch 0 to 99.
         share: of the drawn documents, those with speech; 1/7 is the paper's 1 : 6.
         directions: what such a document holds, in its order; all equally likely.
-        unusable: how many recordings of a split may be missing, unreadable or silent; they are
-            counted and left out.
+        unusable: how many recordings of a split may be missing, unreadable or silent, or have a
+            picture that cannot be read; they are counted and left out.
         max_seconds: recordings that last longer are counted and left out; None keeps all, and a
             row must have room for the longest.
         tokenizer: of the sound.
@@ -183,8 +183,9 @@ def prepare_speech_pool(
 
     def read_recordings(out: Path) -> None:
         manifest = SpokenManifest(config.source, scenes.split)
+        row_of = _encode_pictures(out, manifest, images)
         kept = _encode(out, manifest, len(manifest), config, texts, tokenizer)
-        _encode_pictures(out, manifest, kept, images)
+        np.save(out / "picture_rows.npy", [row_of.get(record, -1) for record in kept])
 
     folder = cached("speech", {**key, "images": images.fingerprint}, read_recordings)
     return SpeechPool.read(folder, np.load(folder / "pictures.npy", mmap_mode="r"))
@@ -220,21 +221,32 @@ def _encode(
 
 
 def _encode_pictures(
-    folder: Path, manifest: SpokenManifest, kept: list[int], images: ImageTokenizer | VQTokenizer
-) -> None:
-    """Write the pictures of the recordings that have one, and which row is whose."""
-    files = [manifest.captions[record].picture for record in kept]
-    shown = [file for file in files if file is not None]
-    rows_R = np.full(len(kept), -1)
-    rows_R[[file is not None for file in files]] = np.arange(len(shown))
-    np.save(folder / "picture_rows.npy", rows_R)
+    folder: Path, manifest: SpokenManifest, images: ImageTokenizer | VQTokenizer
+) -> dict[int, int]:
+    """Write the recordings' pictures; returns which row is whose. A recording whose picture cannot
+    be read becomes unusable.
+    """
+    with_picture = [
+        (record, caption.picture)
+        for record, caption in enumerate(manifest.captions)
+        if caption.picture is not None
+    ]
     encoded = [np.zeros(0, np.float32)]
-    starts = range(0, len(shown), ENCODE_BATCH)
-    for start in track(starts, description=f"encoding {len(shown)} pictures"):
-        part = shown[start : start + ENCODE_BATCH]
-        pixels_NHWC = np.stack([read_picture(file, images.canvas) for file in part])
-        encoded.append(np.asarray(images.encode(pixels_NHWC)))
+    row_of: dict[int, int] = {}
+    starts = range(0, len(with_picture), ENCODE_BATCH)
+    for start in track(starts, description=f"encoding {len(with_picture)} pictures"):
+        pixels = []
+        for record, file in with_picture[start : start + ENCODE_BATCH]:
+            try:
+                pixels.append(read_picture(file, images.canvas))
+            except ValueError as error:
+                manifest.unusable[record] = str(error)
+                continue
+            row_of[record] = len(row_of)
+        if pixels:
+            encoded.append(np.asarray(images.encode(np.stack(pixels))))
     np.save(folder / "pictures.npy", np.concatenate(encoded[1:] or encoded))
+    return row_of
 
 
 def _sound_key(config: SpeechConfig) -> dict[str, Any]:

@@ -90,6 +90,10 @@ class SpokenManifest:
         path: of the manifest.
         split: of the scenes that they stand beside; ``unseen`` takes those of ``test``.
 
+    Attributes:
+        captions: the recordings.
+        unusable: by number of a recording, what else than its sound is wrong with it.
+
     Raises:
         ValueError: no manifest, or none of its recordings is of the split.
     """
@@ -101,6 +105,7 @@ class SpokenManifest:
         ]
         if not self.captions:
             raise ValueError(f"{path} has no recordings of the split {wanted}: give it some")
+        self.unusable: dict[int, str] = {}
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -111,6 +116,8 @@ class SpokenManifest:
 
     def recording(self, record: int) -> Recording:
         """Its sound."""
+        if record in self.unusable:
+            raise UnusableRecording(self.unusable[record])
         return read_recording(self.captions[record].audio)
 
 

@@ -13,6 +13,7 @@ from xml.parsers import expat
 
 MEMORY = 2 << 30  # bytes
 SECONDS = 20
+LONGEST_ENTITY = 200  # characters; Illustrator declares the names of its namespaces so
 
 
 def rasterise(path: Path, width: int) -> bytes:
@@ -20,7 +21,7 @@ def rasterise(path: Path, width: int) -> bytes:
 
     Raises:
         ValueError: no SVG, one that takes more than ``MEMORY`` or ``SECONDS``, one that names
-            other files or declares entities; the file's path is not in the message.
+            other files or declares entities that do; the file's path is not in the message.
     """
     command = [sys.executable, "-I", __file__, str(path.resolve()), str(width)]
     try:
@@ -36,7 +37,9 @@ def rasterise(path: Path, width: int) -> bytes:
 
 
 def require_alone(data: bytes) -> None:
-    """Raises ValueError where an SVG is no XML, names other files or declares entities."""
+    """Raises ValueError where an SVG is no XML, names other files, or declares entities that do,
+    that are long, or that are made of others: such grow tenfold with each.
+    """
 
     def element(name: str, attributes: dict[str, str]) -> None:
         for key, value in attributes.items():
@@ -44,8 +47,12 @@ def require_alone(data: bytes) -> None:
             if named and not value.startswith(("#", "data:")):
                 raise ValueError(f"it names another file, {value[:80]!r}")
 
-    def entity(name: str, *_: object) -> None:
-        raise ValueError(f"it declares the entity {name!r}")
+    def entity(name: str, parameter: bool, value: str | None, *_: object) -> None:
+        if parameter or value is None or "&" in value or len(value) > LONGEST_ENTITY:
+            raise ValueError(
+                f"it declares the entity {name!r}, which is no text of at most {LONGEST_ENTITY} "
+                f"characters"
+            )
 
     parser = expat.ParserCreate()
     parser.StartElementHandler, parser.EntityDeclHandler = element, entity

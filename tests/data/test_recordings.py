@@ -153,6 +153,16 @@ def test_svg_pictures(tmp_path: Path, size: str) -> None:
     assert (read_picture(tmp_path / "x.svg", 8) == (0, 0, 255)).all()
 
 
+def test_svg_pictures_whose_namespaces_are_entities(tmp_path: Path) -> None:
+    """As Illustrator writes them; two of Tux Paint's stamps are."""
+    (tmp_path / "x.svg").write_text(
+        '<!DOCTYPE svg [<!ENTITY ns_svg "http://www.w3.org/2000/svg">]>'
+        '<svg xmlns="&ns_svg;" viewBox="0 0 10 10">'
+        '<rect width="100%" height="100%" fill="#0000ff"/></svg>'
+    )
+    assert (read_picture(tmp_path / "x.svg", 8) == (0, 0, 255)).all()
+
+
 @pytest.mark.parametrize("name", ["x.png", "x.svg"])
 def test_missing_and_unreadable_pictures_are_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=f"{name}: no such picture"):

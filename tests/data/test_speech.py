@@ -172,6 +172,27 @@ def test_recordings_that_cannot_be_used_are_refused_or_counted(
     assert "2 recordings cannot be used and are left out" in capsys.readouterr().out
 
 
+def test_a_recording_whose_picture_cannot_be_read_is_refused_or_counted(
+    source: SceneSource, texts: TextTokenizer, manifest: Path
+) -> None:
+    config = SpeechConfig(source=str(manifest), tokenizer=UNITS)
+    tokenizer = fitted(config, source)
+    arguments = (Scenes(source, "train", 0, 5), IMAGES, texts, tokenizer, np.zeros((5, 4)))
+    (manifest.parent / "3.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"unusable allows 0; the first: .*3\.png: no readable"):
+        prepare_speech_pool(config, *arguments)
+    lenient = SpeechConfig(source=str(manifest), unusable=1, tokenizer=UNITS)
+    pool = prepare_speech_pool(lenient, *arguments)
+    left = [record for record in range(10) if record != 3]
+    assert pool.sentences == [f"écureuil numéro {record}" for record in left]
+    for row, record in enumerate(left):
+        picture = pool.picture(row)
+        assert (picture is not None) == bool(record % 2)
+        if picture is not None:
+            pixels = read_picture(manifest.parent / f"{record}.png", 16)
+            assert (picture == IMAGES.encode(pixels[None])[0].numpy()).all()
+
+
 def test_long_recordings_are_left_out_and_counted(
     source: SceneSource, texts: TextTokenizer, manifest: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

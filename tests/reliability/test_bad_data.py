@@ -86,6 +86,10 @@ def bad_pictures(folder: Path) -> list[Path]:
         "tall.svg": svg.format('width="1" height="1000000000"', ""),
         "laughs.svg": f'<!DOCTYPE svg [<!ENTITY a "x">{laughs}]>'
         + svg.format('viewBox="0 0 9 9"', "<text>&e;</text>"),
+        "outside.svg": '<!DOCTYPE svg [<!ENTITY a SYSTEM "/etc/hostname">]>'
+        + svg.format('viewBox="0 0 9 9"', "<text>&a;</text>"),
+        "long.svg": f'<!DOCTYPE svg [<!ENTITY a "{"x" * 201}">]>'
+        + svg.format('viewBox="0 0 9 9"', "<text>&a;</text>"),
         "file.svg": svg.format('viewBox="0 0 9 9"', '<image href="/etc/hostname"/>'),
         "zero.svg": svg.format('width="0" height="0"', ""),
         "bytes.svg": b"\xff\xfe\x00<svg",
@@ -111,6 +115,8 @@ def test_pictures_are_refused_by_name(tmp_path: Path, record_property: Property)
     assert "is more than 67,108,864 pixels" in said["bomb.png"]
     assert "not a picture" in said["postscript.png"]  # Pillow would run Ghostscript
     assert "names another file" in said["file.svg"]
+    assert "it declares the entity 'a', which" in said["outside.svg"]
+    assert "text of at most 200 characters" in said["long.svg"]
 
 
 def test_folders_of_pictures_are_refused_before_the_work(
