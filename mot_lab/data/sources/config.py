@@ -1,0 +1,97 @@
+"""A source of documents as a line of YAML, and what opens it."""
+
+import importlib
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mot_lab.data.sources.raw import Source
+from mot_lab.limits import MOST_THINGS, require_between
+from mot_lab.parsing import shown
+
+SourceKind = Literal["coco", "karpathy", "webdataset", "interleaved", "text", "speech", "units"]
+Split = Literal["train", "val", "test"]
+MOST_HELD_OUT = 0.4  # a share this large for val and test each still leaves a fifth to train on
+# What a kind reads by a name that `fields` may change, and the name.
+FIELDS: dict[SourceKind, dict[str, str]] = {
+    "coco": {},
+    "karpathy": {},
+    "webdataset": {"text": "txt"},
+    "interleaved": {"texts": "texts", "images": "images"},
+    "text": {"text": "text"},
+    "speech": {"audio": "audio", "text": "text", "image": "image"},
+    "units": {"units": "units", "text": "text", "image": "image"},
+}
+WITH_IMAGES: tuple[SourceKind, ...] = ("coco", "karpathy", "interleaved", "speech", "units")
+NEED_IMAGES: tuple[SourceKind, ...] = ("coco", "karpathy")
+
+
+@dataclass
+class SourceConfig:
+    """Where documents come from, and how often they are drawn.
+
+    Which documents are held out: a split with files of its own (``val``, ``test``) is read from
+    them, all of it; Karpathy's files say the split of each picture themselves. A split without is
+    the share ``held_out`` of the documents of ``path``, those whose hash is smallest, and these
+    are not in train. The hash is of what a document says (its texts, case and spaces aside), so
+    that no text is on both sides; of a picture with captions it is of the picture's name, and so
+    it is of speech without a transcript.
+
+    Attributes:
+        kind: of the files, see docs/data.md.
+        path: a file, a folder, a pattern with ``*`` or ``{000..099}``, any fsspec URL of these;
+            ``hf:NAME:CONFIG@SPLIT`` is a data set of the Hugging Face hub, or a local folder laid
+            out like one, read as it streams.
+        weight: how often this source is drawn, beside the weights of the others.
+        val, test: like ``path``, where these splits have files of their own.
+        held_out: share of ``path`` that is val, and share that is test, where they have none.
+        documents: at most so many records are taken of ``path``, and of ``val`` and ``test``: the
+            first ones, unreadable ones and held-out ones counted. None takes all.
+        images: folder of the picture files that annotations, documents or a manifest name.
+        fields: other names for what a kind reads, like ``{text: content}``.
+    """
+
+    kind: SourceKind
+    path: str
+    weight: float = 1.0
+    val: str | None = None
+    test: str | None = None
+    held_out: float = 0.01
+    documents: int | None = None
+    images: str | None = None
+    fields: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not (self.weight > 0 and math.isfinite(self.weight)):
+            raise ValueError(f"weight {shown(self.weight)} must be above 0 and finite")
+        require_between(self, 0, MOST_HELD_OUT, "held_out")
+        if self.documents is not None:
+            require_between(self, 1, MOST_THINGS, "documents")
+        for name in ("path", "val", "test", "images"):
+            if getattr(self, name) == "":
+                raise ValueError(f"{name} '' names nothing: give a path, or leave it out")
+        known = FIELDS[self.kind]
+        for role, name in self.fields.items():
+            if role not in known:
+                there = ", ".join(known) or "none"
+                raise ValueError(f"fields: {shown(role)} is none of those of {self.kind}: {there}")
+            if not name:
+                raise ValueError(f"fields: {role} '' names nothing")
+        if self.images is not None and self.kind not in WITH_IMAGES:
+            raise ValueError(f"images {shown(self.images)}: {self.kind} names no picture files")
+        if self.images is None and self.kind in NEED_IMAGES:
+            raise ValueError(f"images: {self.kind} needs the folder of its pictures")
+        if self.kind == "karpathy" and (self.val is not None or self.test is not None):
+            raise ValueError("val, test: karpathy's file says the split of each picture itself")
+
+
+def open_source(config: SourceConfig, split: Split) -> Source:
+    """The documents of one split.
+
+    Raises:
+        ValueError: nothing at a path, or files that are not laid out as the kind says.
+    """
+    source: Source = importlib.import_module(f"mot_lab.data.sources.{config.kind}").open_split(
+        config, split
+    )
+    return source
