@@ -16,14 +16,14 @@ MOST_HELD_OUT = 0.4  # a share this large for val and test each still leaves a f
 FIELDS: dict[SourceKind, dict[str, str]] = {
     "coco": {},
     "karpathy": {},
-    "webdataset": {"text": "txt"},
+    "webdataset": {"image": "jpg;jpeg;png;webp", "text": "txt;json.caption"},
     "interleaved": {"texts": "texts", "images": "images"},
     "text": {"text": "text"},
     "speech": {"audio": "audio", "text": "text", "image": "image"},
     "units": {"units": "units", "text": "text", "image": "image"},
 }
-WITH_IMAGES: tuple[SourceKind, ...] = ("coco", "karpathy", "interleaved", "speech", "units")
-NEED_IMAGES: tuple[SourceKind, ...] = ("coco", "karpathy")
+NAME_FILES: tuple[SourceKind, ...] = ("coco", "karpathy", "interleaved", "speech", "units")
+NEED_FILES: tuple[SourceKind, ...] = ("coco", "karpathy")
 
 
 @dataclass
@@ -47,7 +47,8 @@ class SourceConfig:
         held_out: share of ``path`` that is val, and share that is test, where they have none.
         documents: at most so many records are taken of ``path``, and of ``val`` and ``test``: the
             first ones, unreadable ones and held-out ones counted. None takes all.
-        images: folder of the picture files that annotations, documents or a manifest name.
+        files: folder of the pictures and sounds that annotations, documents or a manifest name, or
+            several as ``{train,val}2017``; None is the folder of the file that names them.
         fields: other names for what a kind reads, like ``{text: content}``.
     """
 
@@ -58,7 +59,7 @@ class SourceConfig:
     test: str | None = None
     held_out: float = 0.01
     documents: int | None = None
-    images: str | None = None
+    files: str | None = None
     fields: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -67,7 +68,7 @@ class SourceConfig:
         require_between(self, 0, MOST_HELD_OUT, "held_out")
         if self.documents is not None:
             require_between(self, 1, MOST_THINGS, "documents")
-        for name in ("path", "val", "test", "images"):
+        for name in ("path", "val", "test", "files"):
             if getattr(self, name) == "":
                 raise ValueError(f"{name} '' names nothing: give a path, or leave it out")
         known = FIELDS[self.kind]
@@ -77,10 +78,10 @@ class SourceConfig:
                 raise ValueError(f"fields: {shown(role)} is none of those of {self.kind}: {there}")
             if not name:
                 raise ValueError(f"fields: {role} '' names nothing")
-        if self.images is not None and self.kind not in WITH_IMAGES:
-            raise ValueError(f"images {shown(self.images)}: {self.kind} names no picture files")
-        if self.images is None and self.kind in NEED_IMAGES:
-            raise ValueError(f"images: {self.kind} needs the folder of its pictures")
+        if self.files is not None and self.kind not in NAME_FILES:
+            raise ValueError(f"files {shown(self.files)}: {self.kind} names no other files")
+        if self.files is None and self.kind in NEED_FILES:
+            raise ValueError(f"files: {self.kind} needs the folder of its pictures")
         if self.kind == "karpathy" and (self.val is not None or self.test is not None):
             raise ValueError("val, test: karpathy's file says the split of each picture itself")
 

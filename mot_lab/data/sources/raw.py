@@ -1,4 +1,4 @@
-"""What every source of documents yields: text, encoded pictures, sound and units, as they were read.
+"""What every source of documents yields: text, encoded pictures, sound and units, as read.
 
 A source is cut into parts that processes read side by side. What cannot be read is yielded too, as
 `Skipped`: who reads counts it, and says or limits it.
