@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image
@@ -21,7 +22,8 @@ from mot_lab.runtime.files import atomic_file
 from mot_lab.runtime.plain_files import parse_json
 from mot_lab.tokens.speech_features import Recording, UnusableRecording, speech_extra
 
-SPLITS = ("train", "val", "test")
+Split = Literal["train", "val", "test"]
+SPLITS = get_args(Split)
 FIELDS = ("audio", "text", "picture", "speaker", "split")
 LONGEST_TEXT = 100_000  # characters of a transcript: an hour's speech has half of that
 MOST_SAMPLES = 1 << 28  # of all channels of a recording: 1 GiB as float32, an hour at 48 kHz
@@ -92,8 +94,12 @@ def write_manifest(path: Path, captions: list[SpokenCaption]) -> None:
             file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
 
 
-def split_of(text: str) -> str:
+def split_of(text: str, held_out: float = HELD_OUT) -> Split:
     """The split of a transcript, by its hash: the same on every machine.
+
+    Args:
+        text: case and spaces aside.
+        held_out: share that is val, and share that is test.
 
     Example:
         >>> split_of("A red heart.") == split_of("a red  HEART.")
@@ -101,9 +107,9 @@ def split_of(text: str) -> str:
     """
     digest = hashlib.sha256(" ".join(text.casefold().split()).encode()).digest()
     place = int.from_bytes(digest[:8], "big") / 2**64
-    if place < HELD_OUT:
+    if place < held_out:
         return "val"
-    return "test" if place < 2 * HELD_OUT else "train"
+    return "test" if place < 2 * held_out else "train"
 
 
 def read_recording(path: Path) -> Recording:
@@ -113,23 +119,28 @@ def read_recording(path: Path) -> Recording:
         UnusableRecording: missing, nothing that soundfile reads, of a rate outside ``RATES`` or of
             more than ``MOST_SAMPLES``.
     """
-    with speech_extra():
-        import soundfile
     if not path.is_file():
         raise UnusableRecording(f"{path}: no such recording")
+    return decode_recording(path, str(path))
+
+
+def decode_recording(source: Path | io.BytesIO, name: str) -> Recording:
+    """`read_recording` of a file that is there, or of its bytes; ``name`` is said in errors."""
+    with speech_extra():
+        import soundfile
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(source) as file:
             rate, samples = file.samplerate, file.frames * file.channels
             if not RATES[0] <= rate <= RATES[1]:
                 raise UnusableRecording(
-                    f"{path}: {rate} samples a second, not {RATES[0]} to {RATES[1]}"
+                    f"{name}: {rate} samples a second, not {RATES[0]} to {RATES[1]}"
                 )
             if samples > MOST_SAMPLES:
-                raise UnusableRecording(f"{path}: {samples:,} samples, at most {MOST_SAMPLES:,}")
+                raise UnusableRecording(f"{name}: {samples:,} samples, at most {MOST_SAMPLES:,}")
             samples_nC = file.read(dtype="float32", always_2d=True)
     except (RuntimeError, OSError) as error:  # soundfile's own errors are RuntimeErrors
-        raise UnusableRecording(f"{path}: no readable recording: {error}") from error
-    return Recording(str(path), samples_nC.mean(axis=1), rate)
+        raise UnusableRecording(f"{name}: no readable recording: {error}") from error
+    return Recording(name, samples_nC.mean(axis=1), rate)
 
 
 def read_picture(path: Path, canvas: int) -> np.ndarray:
