@@ -105,7 +105,8 @@ def split_of(text: str, held_out: float = HELD_OUT) -> Split:
         >>> split_of("A red heart.") == split_of("a red  HEART.")
         True
     """
-    digest = hashlib.sha256(" ".join(text.casefold().split()).encode()).digest()
+    said = " ".join(text.casefold().split())
+    digest = hashlib.sha256(said.encode("utf-8", "surrogatepass")).digest()
     place = int.from_bytes(digest[:8], "big") / 2**64
     if place < held_out:
         return "val"

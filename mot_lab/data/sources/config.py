@@ -102,11 +102,12 @@ def open_source(config: SourceConfig, split: Split) -> Source:
         ValueError: nothing at a path, or files that are not laid out as the kind says.
     """
     own: list[Split] = [each for each in OWN if getattr(config, each) is not None]
+    about = {"kind": config.kind, "files": config.files, "fields": config.fields}
     if split in own:
         reader = open_reader(config, getattr(config, split))
-        return SplitSource(reader, None, 0, (), config.documents)
+        return SplitSource(reader, None, 0, (), config.documents, about)
     reader = open_reader(config, config.path)
-    return SplitSource(reader, split, config.held_out, own, config.documents)
+    return SplitSource(reader, split, config.held_out, own, config.documents, about)
 
 
 def open_reader(config: SourceConfig, path: str) -> Reader:

@@ -55,10 +55,7 @@ class InterleavedDocuments:
         return self._rows.state()
 
     def _load(self, fields: Mapping[str, Any]) -> tuple[RawSegment, ...]:
-        texts, images = fields.get(self._texts), fields.get(self._images)
-        for name, value in ((self._texts, texts), (self._images, images)):
-            if not isinstance(value, list):
-                raise BadRecord(f"{name} is {type(value).__name__}, not a list")
+        texts, images = _list(fields, self._texts), _list(fields, self._images)
         if len(texts) != len(images):
             raise BadRecord(f"{len(texts)} {self._texts} and {len(images)} {self._images}")
         segments = [
@@ -81,3 +78,10 @@ class InterleavedDocuments:
         if image is not None:
             return picture_of(image, f"{self._images}[{place}]", folders)
         return None
+
+
+def _list(fields: Mapping[str, Any], name: str) -> list[Any]:
+    value = fields.get(name)
+    if not isinstance(value, list):
+        raise BadRecord(f"{name} is {type(value).__name__}, not a list")
+    return value

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 from mot_lab.data.recordings import Split, split_of
@@ -20,6 +20,7 @@ class SplitSource:
         own: splits that have files of their own, so that nothing of these files is held out for
             them.
         documents: at most so many records are taken, the first ones; None takes all.
+        about: whatever else, beside the files, decides what is read.
     """
 
     def __init__(
@@ -29,9 +30,11 @@ class SplitSource:
         held_out: float,
         own: Sequence[Split],
         documents: int | None,
+        about: Mapping[str, object],
     ) -> None:
         self._reader, self._split = reader, split
         self._held_out, self._own, self._documents = held_out, tuple(own), documents
+        self._about = dict(about)
 
     def parts(self) -> list[str]:
         """Those of the files; a single one where only the first records are taken, because how
@@ -59,8 +62,8 @@ class SplitSource:
 
     def fingerprint(self) -> str:
         """See `mot_lab.data.sources.raw.Source`."""
-        settings = [self._split, self._held_out, self._own, self._documents]
-        together = json.dumps([self._reader.kind, self._reader.state(), *settings])
+        settings = [self._split, self._held_out, self._own, self._documents, self._about]
+        together = json.dumps([self._reader.state(), *settings], sort_keys=True)
         return hashlib.sha256(together.encode()).hexdigest()[:16]
 
     def _first(self) -> str:

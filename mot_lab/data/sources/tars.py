@@ -122,7 +122,7 @@ def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         if tar.offset <= at:  # a negative size would go round for ever
             raise tarfile.ReadError(f"{member.name} ends before it begins")
         at = tar.offset
-        tar.members.clear()  # they would fill the memory
+        tar.members.clear()  # type: ignore[attr-defined]  # they would fill the memory
         yield member
     _require_end(tar)
 
