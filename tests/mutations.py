@@ -117,6 +117,14 @@ MUTATIONS = [
         "tests/backbones/test_expert_choice.py::test_padding_is_never_routed_and_takes_no_capacity",
     ),
     Mutation(
+        "held-out documents trained on",
+        "mot_lab/data/sources/split_source.py",
+        'return self._split == ("train" if found in self._own else found)',
+        'return self._split in ("train", found)',
+        "tests/data/sources/test_source_config.py"
+        "::test_splits_share_out_the_documents_by_what_they_say",
+    ),
+    Mutation(
         "validation noise not fixed",
         "mot_lab/data/packing.py",
         "row.noise.append(rng.standard_normal(",

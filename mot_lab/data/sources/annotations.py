@@ -96,7 +96,7 @@ def _coco(content: Any, where: str, pictures: Folders) -> Iterator[Record | Skip
 def _karpathy(content: Any, where: str, pictures: Folders) -> Iterator[Record | Skipped]:
     """``images`` with filename, filepath, split and ``sentences`` with raw (COCO, Flickr30k)."""
     with laid_out(where):
-        images = content["images"]
+        images = list(content["images"])
         if images and not all("sentences" in each for each in images[:1]):
             raise ValueError(f"{where} has images without sentences: is it Karpathy's file?")
     for number, image in enumerate(images):

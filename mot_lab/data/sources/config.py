@@ -6,7 +6,7 @@ from typing import Literal
 
 from mot_lab.data.recordings import Split
 from mot_lab.data.sources.annotations import CaptionedPictures
-from mot_lab.data.sources.hub import PREFIX
+from mot_lab.data.sources.hub import is_hub
 from mot_lab.data.sources.interleaved import InterleavedDocuments
 from mot_lab.data.sources.librispeech import LibriSpeech, has_transcripts
 from mot_lab.data.sources.raw import Source
@@ -107,7 +107,8 @@ def open_source(config: SourceConfig, split: Split) -> Source:
         reader = open_reader(config, getattr(config, split))
         return SplitSource(reader, None, 0, (), config.documents, about)
     reader = open_reader(config, config.path)
-    return SplitSource(reader, split, config.held_out, own, config.documents, about)
+    held_out = None if config.kind == "karpathy" else config.held_out
+    return SplitSource(reader, split, held_out, own, config.documents, about)
 
 
 def open_reader(config: SourceConfig, path: str) -> Reader:
@@ -124,7 +125,7 @@ def open_reader(config: SourceConfig, path: str) -> Reader:
         case "text":
             return Texts(path, fields["text"])
         case "speech":
-            if not path.startswith(PREFIX) and has_transcripts(path):
+            if not is_hub(path) and has_transcripts(path):
                 return LibriSpeech(path)
             heard = fields["audio"]
             return SpeechRows(path, "sound", heard, fields["text"], fields["image"], config.files)

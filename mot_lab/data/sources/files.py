@@ -24,8 +24,8 @@ def data_extra() -> Iterator[None]:
         yield
     except ImportError as error:
         raise ValueError(
-            f"this source needs the package {error.name or error}: pip install 'mot-lab[data]', "
-            "and for object stores the package of their protocol (s3fs, gcsfs, adlfs)"
+            f"this source needs another package ({error}): pip install 'mot-lab[data]', and for "
+            "object stores the one of their protocol (s3fs, gcsfs, adlfs)"
         ) from error
 
 

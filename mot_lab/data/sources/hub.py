@@ -5,16 +5,18 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mot_lab.data.sources.files import Folders, data_extra, expand
+from mot_lab.data.sources.records import Row
 from mot_lab.parsing import one_line, shown
 
-if TYPE_CHECKING:
-    from mot_lab.data.sources.rows import Row
-
-PREFIX = "hf:"
 NAME = re.compile(r"hf:(?P<name>[^:@]+)(:(?P<config>[^:@]+))?(@(?P<split>[^:@]+))?")
+
+
+def is_hub(path: str) -> bool:
+    """A data set for ``datasets``; ``hf://`` is a file on the hub, for fsspec."""
+    return path.startswith("hf:") and not path.startswith("hf://")
 
 
 class HubRows:
@@ -33,7 +35,7 @@ class HubRows:
 
     def __init__(self, path: str, columns: Sequence[str]) -> None:
         form = NAME.fullmatch(path)
-        if form is None or path.startswith("hf://"):
+        if form is None:
             raise ValueError(f"{shown(path)} is not of the form hf:NAME:CONFIG@SPLIT")
         self._path, self._columns = path, columns
         self._name, self._config = form["name"], form["config"]
@@ -44,14 +46,12 @@ class HubRows:
         """One a file."""
         return list(self._parts)
 
-    def rows(self, part: str) -> "Iterator[Row]":
+    def rows(self, part: str) -> Iterator[Row]:
         """See `mot_lab.data.sources.rows.Rows`.
 
         Raises:
             ValueError: the stream ends in an error: what comes after it cannot be reached.
         """
-        from mot_lab.data.sources.rows import Row
-
         files = self._stream.shard(len(self._parts), self._parts.index(part))
         read = 0
         try:
@@ -62,6 +62,10 @@ class HubRows:
         except Exception as error:  # of the network and of every format that datasets reads
             what = f"{type(error).__name__}: {one_line(error)}"
             raise ValueError(f"{part} cannot be read after {read} rows: {what}") from error
+
+    def names(self) -> list[str]:
+        """Of the fields, where the data set declares them."""
+        return list(self._stream.column_names or [])
 
     def state(self) -> str:
         """The revision, or the files of a local folder."""

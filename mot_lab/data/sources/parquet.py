@@ -21,6 +21,15 @@ def parquet_parts(file: File) -> list[tuple[str, int]]:
     return [(f"{file.name} row group {group}", group) for group in range(groups)]
 
 
+def parquet_names(file: File) -> list[str]:
+    """Of its columns; none of a file that cannot be opened."""
+    try:
+        with _opened(file) as parquet:
+            return list(parquet.schema_arrow.names)
+    except _Unreadable:
+        return []
+
+
 def parquet_rows(
     file: File, group: int, columns: Sequence[str]
 ) -> Iterator[tuple[str, Mapping[str, Any]] | Skipped]:
@@ -31,7 +40,10 @@ def parquet_rows(
         with _opened(file) as parquet:
             row = sum(parquet.metadata.row_group(each).num_rows for each in range(group))
             there = [each for each in columns if each in parquet.schema_arrow.names]
-            batches = parquet.iter_batches(BATCH, row_groups=[group], columns=there)
+            # Without threads: processes that read parts may have been forked.
+            batches = parquet.iter_batches(
+                BATCH, row_groups=[group], columns=there, use_threads=False
+            )
             while (batch := _next(batches)) is not None:
                 for place in range(batch.num_rows):
                     yield _row(batch, place, f"{file.name} row {row}")
@@ -47,29 +59,29 @@ class _Unreadable(Exception):
 @contextmanager
 def _opened(file: File) -> Iterator[Any]:
     with data_extra():
-        import pyarrow
         from pyarrow.parquet import ParquetFile
     with file.open() as raw:
-        try:
+        with _damage():
             parquet = ParquetFile(raw)
-        except (pyarrow.ArrowException, OSError) as error:
-            raise _as_unreadable(error) from error
         yield parquet
 
 
 def _next(batches: Iterator[Any]) -> Any:
-    import pyarrow
+    with _damage():
+        return next(batches, None)
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    """Tells a damaged file from errors of the system's, which have a number."""
+    from pyarrow import ArrowException
 
     try:
-        return next(batches, None)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise _as_unreadable(error) from error
-
-
-def _as_unreadable(error: Exception) -> Exception:
-    """A damaged file, or, with a number, an error of the system's that is none of the file's."""
-    numbered = isinstance(error, OSError) and error.errno is not None
-    return error if numbered else _Unreadable(one_line(error))
+        yield
+    except (ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise _Unreadable(one_line(error)) from error
 
 
 def _row(batch: Any, place: int, where: str) -> tuple[str, Mapping[str, Any]] | Skipped:

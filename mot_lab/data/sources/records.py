@@ -1,8 +1,8 @@
 """What a reader of one kind of files gives: records that are opened one by one."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from mot_lab.data.recordings import Split
 from mot_lab.data.sources.raw import DocumentKind, RawSegment, RawText, Skipped
@@ -29,6 +29,14 @@ class Record:
     key: str
     load: Callable[[], tuple[RawSegment, ...]]
     split: Split | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: its fields by their names, and where it stands, for messages."""
+
+    name: str
+    fields: Mapping[str, Any]
 
 
 class Reader(Protocol):

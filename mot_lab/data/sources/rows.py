@@ -1,29 +1,21 @@
 """Rows of JSON lines, parquet or a data set of the Hugging Face hub: one way to read all three."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 from typing import Any, Protocol
 
 from mot_lab.data.sources.files import File, Folders, expand, folder_of
-from mot_lab.data.sources.hub import PREFIX, HubRows
+from mot_lab.data.sources.hub import HubRows, is_hub
 from mot_lab.data.sources.json_lines import LINES, json_parts, json_rows, require_lines
-from mot_lab.data.sources.parquet import parquet_parts, parquet_rows
+from mot_lab.data.sources.parquet import parquet_names, parquet_parts, parquet_rows
 from mot_lab.data.sources.raw import Skipped
+from mot_lab.data.sources.records import Row
 from mot_lab.parsing import shown
 
 PARQUET = (".parquet",)
 PEEKED = 32  # rows in which a field must come up
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row's fields by their names, and where it stands, for messages."""
-
-    name: str
-    fields: Mapping[str, Any]
 
 
 class Rows(Protocol):
@@ -34,6 +26,9 @@ class Rows(Protocol):
 
     def rows(self, part: str) -> Iterator[Row | Skipped]:
         """In their order."""
+
+    def names(self) -> list[str]:
+        """Of all fields, as far as the files declare them."""
 
     def state(self) -> str:
         """16 hex digits of the files."""
@@ -56,7 +51,7 @@ def open_rows(path: str, columns: Sequence[str], required: Sequence[tuple[str, .
     """
     rows: Rows = (
         HubRows(path, columns)
-        if path.startswith(PREFIX)
+        if is_hub(path)
         else FileRows(expand(path, (*PARQUET, *LINES)), columns)
     )
     _require_fields(rows, path, required)
@@ -99,6 +94,11 @@ class FileRows:
         )
         for each in found:
             yield each if isinstance(each, Skipped) else Row(*each)
+
+    def names(self) -> list[str]:
+        """The columns of the first parquet file; JSON lines declare none."""
+        parquet = [file for file in self._files if file.path.lower().endswith(PARQUET)]
+        return parquet_names(parquet[0]) if parquet else []
 
     def state(self) -> str:
         """See `Rows`."""
@@ -143,9 +143,10 @@ def _require_fields(rows: Rows, path: str, required: Sequence[tuple[str, ...]]) 
     there = {name for row in read for name in row.fields}
     for names in required:
         if not there.intersection(names):
+            known = ", ".join(sorted(there.union(rows.names())))
             raise ValueError(
                 f"no {' or '.join(names)} in the first {len(read)} records of {shown(path)}, "
-                f"whose fields are {', '.join(sorted(there)) or 'others'}: name it by fields"
+                f"whose fields are {known}: name it by fields"
             )
 
 

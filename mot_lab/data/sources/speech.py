@@ -13,8 +13,8 @@ import numpy as np
 from mot_lab.data.recordings import decode_recording
 from mot_lab.data.sources.media import file_bytes, picture_of
 from mot_lab.data.sources.raw import DocumentKind, RawSegment, RawSound, RawUnits, Skipped
-from mot_lab.data.sources.records import BadRecord, Record, Wanted, text_of
-from mot_lab.data.sources.rows import Row, named_folders, open_rows
+from mot_lab.data.sources.records import BadRecord, Record, Row, Wanted, text_of
+from mot_lab.data.sources.rows import named_folders, open_rows
 from mot_lab.parsing import shown
 from mot_lab.tokens.speech_features import UnusableRecording, require_sound
 

@@ -16,7 +16,8 @@ class SplitSource:
     Args:
         reader: of the files.
         split: wanted; None takes all records, of files that hold one split only.
-        held_out: share of the records that is val, and share that is test.
+        held_out: share of the records that is val, and share that is test; None where the files
+            say the split of each record.
         own: splits that have files of their own, so that nothing of these files is held out for
             them.
         documents: at most so many records are taken, the first ones; None takes all.
@@ -27,7 +28,7 @@ class SplitSource:
         self,
         reader: Reader,
         split: Split | None,
-        held_out: float,
+        held_out: float | None,
         own: Sequence[Split],
         documents: int | None,
         about: Mapping[str, object],
@@ -39,7 +40,7 @@ class SplitSource:
     def parts(self) -> list[str]:
         """Those of the files; a single one where only the first records are taken, because how
         many a part holds is known at its end; none where nothing is held out."""
-        if self._split not in (None, "train") and not self._held_out:
+        if self._split not in (None, "train") and self._held_out == 0:
             return []
         return self._reader.parts() if self._documents is None else [self._first()]
 
@@ -88,7 +89,7 @@ class SplitSource:
         return self._wanted(record.key)
 
     def _wanted(self, key: str) -> bool:
-        if self._split is None:
+        if self._split is None or self._held_out is None:
             return True
         found = split_of(key, self._held_out)
         return self._split == ("train" if found in self._own else found)

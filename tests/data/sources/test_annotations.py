@@ -42,7 +42,7 @@ def test_karpathys_file_says_the_splits(tmp_path: Path, filepath: str | None) ->
     config = {"kind": "karpathy", "path": str(file), "files": str(tmp_path)}
     assert texts(read(config, "train")) == [["1 0", "1 1"], ["2 0", "2 1"], ["4 0", "4 1"]]
     assert texts(read(config, "val")) == [["0 0", "0 1"]]
-    found = read(config, "test")
+    found = read(config | {"held_out": 0}, "test")
     assert texts(found) == [["3 0", "3 1"]]
     assert found[0].segments[0] == RawPicture(jpeg(3))  # type: ignore[union-attr]
 

@@ -1,6 +1,7 @@
 """A line of YAML becomes a source: what it refuses, which documents a split has, weights, caps."""
 
 import os
+import pickle
 import re
 import shutil
 from itertools import chain
@@ -32,7 +33,7 @@ def test_a_mixture_is_lines_of_yaml() -> None:
 
 
 def test_every_line_of_the_documentation_is_read() -> None:
-    document = Path("docs/data.md").read_text(encoding="utf-8")
+    document = (Path(__file__).parents[3] / "docs" / "data.md").read_text("utf-8")
     blocks = re.findall(r"```yaml\n(.*?)```", document, re.DOTALL)
     kinds = []
     for block in blocks:
@@ -118,6 +119,24 @@ def test_unreadable_records_are_said_in_one_split(tmp_path: Path) -> None:
     config = {"kind": "text", "path": str(tmp_path / "a.jsonl"), "held_out": 0.3}
     found = {split: read(config, split) for split in ("train", "val", "test")}
     assert sum(map(len, found.values())) == 32
+
+
+def test_parts_are_the_same_in_any_order_and_from_any_process(tmp_path: Path) -> None:
+    """Nothing is carried from a part to the next: processes may share them out as they like."""
+    wikipedia(tmp_path / "text" / "a.parquet", WORDS[:5])
+    c4(tmp_path / "text" / "b.jsonl", WORDS[5:9])
+    for shard in range(3):
+        cc12m(tmp_path / "tars" / f"{shard}.tar", 10 * shard, 4)
+    for config in (
+        SourceConfig(kind="text", path=str(tmp_path / "text"), held_out=0.2),
+        SourceConfig(kind="webdataset", path=str(tmp_path / "tars"), held_out=0.2),
+    ):
+        source = open_source(config, "train")
+        forwards = {part: [each.name for each in source.read(part)] for part in source.parts()}
+        assert len(forwards) > 2
+        for part in reversed(source.parts()):
+            elsewhere = pickle.loads(pickle.dumps(open_source(config, "train")))
+            assert [each.name for each in elsewhere.read(part)] == forwards[part]
 
 
 def test_a_cap_takes_the_first_records(tmp_path: Path) -> None:

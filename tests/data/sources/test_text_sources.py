@@ -170,8 +170,8 @@ def test_other_layouts_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no text in the first 1 records.*content, id: name it"):
         text(tmp_path / "content.jsonl")
     assert texts(text(tmp_path / "content.jsonl", fields={"text": "content"})) == [["a"]]
-    table(tmp_path / "x.parquet", [{"body": "a"}])
-    with pytest.raises(ValueError, match=r"no text in the first 1 records"):
+    table(tmp_path / "x.parquet", [{"body": "a", "id": 3}])
+    with pytest.raises(ValueError, match=r"no text in the first 1 records.* are body, id: name it"):
         text(tmp_path / "x.parquet")
     (tmp_path / "a.txt").write_text("words")
     with pytest.raises(ValueError, match=r"a\.txt is none of \.parquet, \.jsonl"):
