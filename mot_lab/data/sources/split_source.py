@@ -91,5 +91,5 @@ class SplitSource:
     def _wanted(self, key: str) -> bool:
         if self._split is None or self._held_out is None:
             return True
-        found = split_of(key, self._held_out)
+        found = split_of(key, self._held_out) if self._held_out else "train"
         return self._split == ("train" if found in self._own else found)

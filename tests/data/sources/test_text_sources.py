@@ -113,11 +113,11 @@ def test_lines_that_cannot_be_read_are_said(
 
 
 def test_a_compressed_file_cut_short_gives_what_is_before(tmp_path: Path) -> None:
-    file = c4(tmp_path / "a.json.gz", (f"{n} " + "abc" * n for n in range(5000)))
+    file = c4(tmp_path / "a.json.gz", (f"{n} {n**20}" for n in range(5000)))
     file.write_bytes(file.read_bytes()[:-4000])
     found = text(file)
     assert len(found) > 1000
-    assert [each.segments[0].text[:4] for each in found[:3]] == ["0 ", "1 abc"[:4], "2 ab"]
+    assert texts(found[:1000]) == [[f"{n} {n**20}"] for n in range(1000)]
     assert [isinstance(each, Skipped) for each in found].count(True) == 1
     assert "cut short here" in found[-1].reason
 
