@@ -28,6 +28,7 @@ PROMISES = {
     "test_nonfinite": "NaN, infinity and spikes never reach the weights",
     "test_signals": "SIGTERM and SIGINT save at the step's end and say so in the exit code",
     "test_bad_data": "Bad data are refused by name, or skipped, counted and limited",
+    "test_bad_sources": "Damaged files of a source cost what stands in them, and it is said",
     "test_bad_configuration": "A wrong configuration is one line, before anything is prepared",
     "test_hostile_files": "Hostile files do nothing but an error; reports show text as text",
     "test_long_runs": "Memory, open files and threads stay flat in long runs",

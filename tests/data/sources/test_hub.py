@@ -45,6 +45,18 @@ def test_a_data_set_is_streamed_file_by_file(wiki: Path) -> None:
     assert open_source(SourceConfig(**config), "train").fingerprint() != before
 
 
+def test_files_are_read_as_datasets_reads_them(tmp_path: Path) -> None:
+    """Our reading of files and that of ``datasets``: the same documents in the same order."""
+    said = [f"{n} {SENTENCES[n % 4]}" for n in range(50)]
+    for shard in range(3):
+        wikipedia(tmp_path / "wiki" / f"train-{shard:05}-of-00003.parquet", said[shard::3])
+        c4(tmp_path / "c4" / f"c4-train.{shard:05}-of-00003.json.gz", said[shard::3])
+    for folder in (tmp_path / "wiki", tmp_path / "c4"):
+        files = texts(read({"kind": "text", "path": str(folder), "held_out": 0.2}))
+        assert files == texts(read({"kind": "text", "path": f"hf:{folder}", "held_out": 0.2}))
+        assert 20 < len(files) < 40
+
+
 def test_sounds_of_a_data_set_stay_bytes(tmp_path: Path) -> None:
     peoples_speech(tmp_path / "speech" / "train-00000-of-00001.parquet", 2)
     found = read({"kind": "speech", "path": f"hf:{tmp_path / 'speech'}", "held_out": 0})
