@@ -12,6 +12,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 Config = TypeVar("Config")
 LONGEST_SHOWN = 200  # characters of a value that a message repeats
+LONGEST_ERROR = 400  # and of an error of a library
 
 
 def from_dict(kind: type[Config], values: Mapping[str, Any], where: str = "") -> Config:
@@ -46,6 +47,12 @@ def under(where: str) -> Iterator[None]:
 def one_line(error: Exception) -> str:
     """An error's message without line breaks, repeated blanks and what a terminal would obey."""
     return printable(str(error))
+
+
+def brief(error: Exception) -> str:
+    """`one_line`, cut where a library names every weight that it missed."""
+    said = one_line(error)
+    return said if len(said) <= LONGEST_ERROR else f"{said[:LONGEST_ERROR]} .."
 
 
 def root_cause(error: BaseException) -> str:

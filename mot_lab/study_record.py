@@ -139,7 +139,7 @@ def _tokenizers(config: StudyConfig, data: MultimodalDataModule) -> dict[str, An
     prepared, count = data.prepared, config.evaluation.images
     pictures_NHWC = prepared.pictures("test", 0, count)
     facts: dict[str, Any] = {
-        "text": {"kind": "BPE", "vocab_size": prepared.texts.vocab_size},
+        "text": {"kind": prepared.texts.kind, "vocab_size": prepared.texts.vocab_size},
         "image": _picture_facts(config.data.image.kind, prepared.images, pictures_NHWC),
     }
     pool = prepared.speech_pool("test")

@@ -148,7 +148,8 @@ def loss_metrics(
 def vocabulary(data: MultimodalDataModule, modality: str) -> str:
     """What the tokens of a discrete modality are, in words."""
     if modality == TEXT:
-        return f"BPE of {data.prepared.texts.vocab_size} tokens, captions and prose"
+        texts = data.prepared.texts
+        return f"{texts.kind} of {texts.vocab_size} tokens, captions and prose"
     part = data.interface.others[modality]
     assert isinstance(part, Codes)
     return f"{part.size} codes of the {modality} tokenizer"

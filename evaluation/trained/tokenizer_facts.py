@@ -86,7 +86,7 @@ def text_facts(data: DataConfig) -> Facts:
         tokenizer.decode(each) == caption for each, caption in zip(encoded, captions, strict=True)
     )
     lines = {
-        "tokenizer": f"text, BPE: {tokenizer.vocab_size:,} entries",
+        "tokenizer": f"text, {tokenizer.kind}: {tokenizer.vocab_size:,} entries",
         "lies in": data.text.path or f"the cache, {cache_root()}",
         "held out": f"{len(captions):,} captions of the test split",
         "exact": f"{exact:,} of {len(captions):,}",

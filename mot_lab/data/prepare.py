@@ -134,7 +134,7 @@ class DataConfig:
         for name, style in self.styles.items():
             others[name] = self._pictures(f"styles.{name}.image", style.image)
         with under("text.path"):
-            vocabulary = self.text.vocabulary()
+            vocabulary = self.text.vocabulary(tuple(others))
         return DataInterface(vocabulary, others)
 
     def _pictures(self, where: str, image: ImageTokenizerConfig) -> Codes | Latents:

@@ -1,14 +1,17 @@
 """Text tokens: a byte-level BPE with the special tokens that documents are built from: begin and
 end of a document, and of a block of each other modality.
 
-Every string has an exact encoding: bytes are the alphabet, and a text that happens to contain
-"<bos>" is spelled out like any other, so that a special token can only be put in by its id.
+Fitted here, every string has an exact encoding: bytes are the alphabet. A ``tokenizer.json`` of
+others (Llama's, say) is used as it is, special tokens that it lacks added behind its vocabulary.
+A text that happens to contain "<bos>" is spelled out like any other, so that a special token can
+only be put in by its id.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from mot_lab.limits import MOST_PLACES, require_between
 from mot_lab.runtime.cache import cached, content_key
+from mot_lab.tokens.text_files import read_tokenizer, tokenizer_file
 
 DOCUMENT_TOKENS = ("<pad>", "<bos>", "<eos>")
 FIT_VERSION = 2  # raised whenever the same texts would give another vocabulary
@@ -49,7 +53,8 @@ class TextTokenizerConfig:
     Attributes:
         vocab_size: entries of a vocabulary to be fitted, special tokens included: at least 256
             bytes, 3 tokens of documents and 2 of each other modality.
-        path: a ``tokenizer.json`` of Hugging Face `tokenizers`, to be used instead of fitting one.
+        path: a ``tokenizer.json`` of Hugging Face `tokenizers`, to be used instead of fitting one:
+            the file, a folder that holds it, or a hub id.
     """
 
     vocab_size: int = 1024
@@ -58,20 +63,36 @@ class TextTokenizerConfig:
     def __post_init__(self) -> None:
         require_between(self, 1, MOST_PLACES, "vocab_size")
 
-    def vocabulary(self) -> int:
-        """Entries that a model must have room for, without fitting anything."""
-        return self.vocab_size if self.path is None else _read(self.path).get_vocab_size()
+    def vocabulary(self, modalities: Sequence[str]) -> int:
+        """Entries that a model must have room for, without fitting anything.
+
+        Args:
+            modalities: those beside text, whose special tokens are added where a file lacks them.
+        """
+        if self.path is None:
+            return self.vocab_size
+        file = tokenizer_file(self.path)
+        return _size(file, file.stat().st_mtime_ns, tuple(modalities))
+
+
+@lru_cache(maxsize=16)
+def _size(file: Path, changed: int, modalities: tuple[str, ...]) -> int:
+    """Of a file as it was changed last: Llama-3's takes a second to read."""
+    return TextTokenizer.load(file, modalities).vocab_size
 
 
 class TextTokenizer:
     """Strings to token ids and back, around a Hugging Face ``tokenizers.Tokenizer``.
 
     Args:
-        tokenizer: any tokenizer whose vocabulary has the `special_tokens`.
+        tokenizer: any; it gets the `special_tokens` that it lacks, behind its vocabulary.
         modalities: those beside text.
 
+    Attributes:
+        vocab_size: one more than the highest id.
+
     Raises:
-        ValueError: naming the special tokens that the vocabulary lacks.
+        ValueError: it gives two entries one id, or a text can spell a special token.
 
     Example:
         >>> tokenizer = fit_text_tokenizer(["a red heart"], 261, ["image"])
@@ -81,20 +102,29 @@ class TextTokenizer:
 
     def __init__(self, tokenizer: Tokenizer, modalities: Sequence[str]) -> None:
         special = special_tokens(modalities)
-        missing = [token for token in special if tokenizer.token_to_id(token) is None]
-        if missing:
-            raise ValueError(
-                f"the text tokenizer lacks the special tokens {', '.join(missing)}: add them "
-                f"(tokenizers.Tokenizer.add_special_tokens) and save it again"
-            )
+        tokenizer.add_special_tokens(list(special))  # those that it has keep their ids
         tokenizer.no_padding()
         tokenizer.no_truncation()
         tokenizer.encode_special_tokens = True  # "<bos>" inside a text stays text
         self._tokenizer = tokenizer
         self._modalities = tuple(modalities)
-        self._special = {token: tokenizer.token_to_id(token) or 0 for token in special}
+        ids = self.ids()
+        self._special = {token: ids[token] for token in special}
         self.pad_id, self.bos_id, self.eos_id = (self._special[token] for token in DOCUMENT_TOKENS)
-        self.vocab_size: int = tokenizer.get_vocab_size(with_added_tokens=True)
+        self.vocab_size = 1 + max(ids.values())
+        if len(set(ids.values())) < len(ids):
+            raise ValueError("the text tokenizer gives two entries of its vocabulary the same id")
+        for token, place in self._special.items():
+            if place in self.encode(token):
+                raise ValueError(
+                    f"the text tokenizer makes its special token {token} of a text that says "
+                    f"{token}: that entry must be no piece of its vocabulary, but added to it"
+                )
+
+    @property
+    def kind(self) -> str:
+        """The model in it: ``BPE``, ``Unigram``, ``WordPiece`` or ``WordLevel``."""
+        return type(self._tokenizer.model).__name__
 
     def ids(self) -> dict[str, int]:
         """Every entry of the vocabulary, special tokens included, with its id."""
@@ -133,10 +163,17 @@ class TextTokenizer:
     def load(cls, path: str | Path, modalities: Sequence[str]) -> TextTokenizer:
         """The tokenizer of a ``tokenizer.json``, for documents with these modalities beside text.
 
+        Args:
+            path: of the file, of a folder that holds it, or a hub id.
+
         Raises:
-            ValueError: where the file is absent or is no tokenizer, or special tokens are missing.
+            ValueError: there is none, it is no tokenizer, or unfit (see the class).
         """
-        return cls(_read(path), modalities)
+        tokenizer = read_tokenizer(path)
+        try:
+            return cls(tokenizer, modalities)
+        except ValueError as error:
+            raise ValueError(f"{str(path)!r}: {error}") from None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A pickled Tokenizer forgets encode_special_tokens, and data workers get pickled copies.
@@ -145,15 +182,6 @@ class TextTokenizer:
 
 def _from_json(text: str, modalities: Sequence[str]) -> TextTokenizer:
     return TextTokenizer(Tokenizer.from_str(text), modalities)
-
-
-def _read(path: str | Path) -> Tokenizer:
-    if not Path(path).is_file():
-        raise ValueError(f"no text tokenizer at {str(path)!r}: give the path of a tokenizer.json")
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises plain Exception on whatever it cannot parse
-        raise ValueError(f"{str(path)!r} is no tokenizer.json of `tokenizers`: {error}") from error
 
 
 def fit_text_tokenizer(

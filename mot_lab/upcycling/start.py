@@ -3,21 +3,21 @@ the towers and experts of any arm.
 """
 
 import hashlib
-import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer
 
 from mot_lab.backbones.transformer import TransformerConfig
 from mot_lab.backbones.wiring import Wiring
 from mot_lab.data.interface import DataInterface
 from mot_lab.data.scenes import SceneSource
 from mot_lab.data.tokenizers import load_texts
+from mot_lab.hub import HUB_ID
 from mot_lab.model import MultimodalModel
 from mot_lab.saved import is_export, read_saved
+from mot_lab.tokens.text_files import read_tokenizer
 from mot_lab.upcycling.language_model import (
     language_model_backbone,
     load_language_model,
@@ -26,7 +26,6 @@ from mot_lab.upcycling.language_model import (
 from mot_lab.upcycling.towers import copy_into_towers, is_dense, require_same_backbone
 from mot_lab.upcycling.vocabulary import NEW, fill_vocabulary, shared_rows
 
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 HUB_FILES = ["*.json", "*.safetensors"]
 
 
@@ -191,12 +190,7 @@ def _is_ours(place: Path) -> bool:
 
 def _tokenizer_ids(folder: Path) -> dict[str, int] | None:
     file = folder / "tokenizer.json"
-    if not file.is_file():
-        return None
-    try:
-        return Tokenizer.from_file(str(file)).get_vocab(with_added_tokens=True)
-    except Exception as error:  # the library raises plain Exception on whatever it cannot parse
-        raise ValueError(f"{file} is no tokenizer.json of `tokenizers`: {error}") from error
+    return read_tokenizer(file).get_vocab(with_added_tokens=True) if file.is_file() else None
 
 
 @torch.no_grad()

@@ -4,7 +4,6 @@ import pickle
 import random
 
 import pytest
-from tokenizers import Tokenizer, models
 
 from mot_lab.tokens.text import (
     TextTokenizer,
@@ -92,8 +91,8 @@ def test_a_path_is_used_as_it_is(tokenizer: TextTokenizer, tmp_path) -> None:
     path = tmp_path / "tokenizer.json"
     tokenizer.save(path)
     config = TextTokenizerConfig(path=str(path))
-    assert config.vocabulary() == 300
-    assert TextTokenizerConfig(vocab_size=700).vocabulary() == 700
+    assert config.vocabulary(OTHERS) == 300
+    assert TextTokenizerConfig(vocab_size=700).vocabulary(OTHERS) == 700
     loaded = load_text_tokenizer(
         config, OTHERS, lambda: pytest.fail("fitted although a path is given"), ""
     )
@@ -108,8 +107,3 @@ def test_errors(tmp_path) -> None:
     (tmp_path / "broken.json").write_text("{}")
     with pytest.raises(ValueError, match=r"broken\.json"):
         TextTokenizer.load(tmp_path / "broken.json", OTHERS)
-    plain = Tokenizer(models.BPE())
-    plain.add_special_tokens(["<pad>", "<bos>", "<eos>"])
-    plain.save(str(tmp_path / "plain.json"))
-    with pytest.raises(ValueError, match="<begin_image>, <end_image>"):
-        TextTokenizer.load(tmp_path / "plain.json", ("image",))

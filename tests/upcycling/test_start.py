@@ -25,6 +25,7 @@ from mot_lab.fairness import check_fairness
 from mot_lab.parsing import from_dict
 from mot_lab.runtime.checkpoint import load_checkpoint
 from mot_lab.study_record import start_notes, starts
+from mot_lab.tokens.text import TextTokenizer
 from mot_lab.trained import load_trained
 from mot_lab.training import Run, runs_of, train
 from mot_lab.upcycling.start import local_path, require_startable, start_digest, start_network
@@ -105,6 +106,12 @@ def test_runs_begin_with_the_language_model(llama: Path, runs: dict[str, Run]) -
         assert (ours[..., :entries] - theirs[..., :entries]).abs().max() <= 1e-5
         weight = module.net.autoregressive.embedding.weight
         assert torch.equal(weight[texts.bos_id], weight[1])
+
+
+def test_the_tokenizer_beside_the_model_serves_as_it_is(llama: Path) -> None:
+    """It gets the special tokens that somebody else had added by hand."""
+    by_hand = TextTokenizer.load(llama.parent / "tokenizer.json", ("image",))
+    assert TextTokenizer.load(llama, ("image",)).ids() == by_hand.ids()
 
 
 def test_what_a_run_began_from_is_in_its_checkpoint_its_folder_and_the_record(
