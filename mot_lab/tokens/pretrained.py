@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from operator import index
 from pathlib import Path
@@ -14,6 +13,8 @@ from diffusers.models import AutoencoderKL
 from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
+from mot_lab.hub import HUB_ID
+from mot_lab.parsing import brief
 from mot_lab.runtime.cache import cached
 from mot_lab.runtime.plain_files import laid_out
 from mot_lab.tokens.autoencoder import (
@@ -86,7 +87,7 @@ def saved_config(path: str, subfolder: str) -> dict[str, Any]:
     Raises:
         ValueError: where there is none.
     """
-    if not Path(path).is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", path):
+    if not Path(path).is_dir() and not HUB_ID.fullmatch(path):
         raise ValueError(
             f"no autoencoder at {path!r}: give a folder that diffusers or transformers saved, or a "
             f"hub id"
@@ -94,7 +95,14 @@ def saved_config(path: str, subfolder: str) -> dict[str, Any]:
     try:
         return dict(AutoencoderKL.load_config(path, subfolder=subfolder or None))
     except (OSError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"no config.json at {described(path, subfolder)}: {error}") from error
+        if not subfolder and (Path(path) / "model_index.json").is_file():
+            raise ValueError(
+                f"{path!r} is a whole pipeline of diffusers: say subfolder: vae, or where in it "
+                f"its image model lies"
+            ) from error
+        raise ValueError(
+            f"no config.json at {described(path, subfolder)}: {brief(error)}"
+        ) from error
 
 
 def load_diffusers(network: type[Network], path: str, subfolder: str) -> Network:
@@ -134,6 +142,6 @@ def kind_of(config: Mapping[str, Any]) -> str:
 
 def unreadable(path: str, subfolder: str, what: str, reason: Exception | str) -> ValueError:
     """The error of weights that cannot be used."""
-    if isinstance(reason, UnpicklingError):
-        reason = MORE_THAN_WEIGHTS
+    if isinstance(reason, Exception):
+        reason = MORE_THAN_WEIGHTS if isinstance(reason, UnpicklingError) else brief(reason)
     return ValueError(f"no whole {what} at {described(path, subfolder)}: {reason}")

@@ -30,10 +30,10 @@ from mot_lab.tokens.speech_features import (
     WINDOW,
     Recording,
     SpeechFeatures,
-    load_features,
     speech_extra,
     unit_wave,
 )
+from mot_lab.tokens.speech_hubert import load_features
 
 Features = Literal["log_mel", "hubert"]
 ABOUT = "units.json"

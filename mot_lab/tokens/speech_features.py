@@ -1,4 +1,4 @@
-"""What speech units are clustered from: log-mel frames, or the hidden states of a HuBERT model.
+"""What speech units are clustered from: log-mel frames here, HuBERT's in ``speech_hubert.py``.
 
 Units come at 25 Hz, as in SpiRit-LM (Nguyen et al. 2024): one for every 640 samples at 16 kHz.
 
@@ -12,11 +12,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
-import torch
 
 SAMPLE_RATE = 16_000
 UNIT_RATE = 25
@@ -145,7 +143,7 @@ class SpeechFeatures(ABC):
 
     Attributes:
         fingerprint: hash of all that they depend on beside the recording.
-        settings: plain values that `load_features` makes them of again.
+        settings: plain values that `speech_hubert.load_features` makes them of again.
     """
 
     fingerprint: str
@@ -166,76 +164,3 @@ class LogMelFeatures(SpeechFeatures):
 
     def __call__(self, wave_n: np.ndarray) -> np.ndarray:
         return log_mel(wave_n).reshape(-1, FRAMES_PER_UNIT * BANDS)
-
-
-class HubertFeatures(SpeechFeatures):
-    """Hidden states of a transformers ``HubertModel``, averaged over each unit's 40 ms.
-
-    Recordings go through it one at a time: its first layers normalise over time, so that padding
-    would change the units.
-
-    Args:
-        path: folder or hub id of the model.
-        layer: hidden state; 0 is what enters the first layer.
-
-    Raises:
-        ValueError: no such model, no such layer, or frames that do not divide a unit.
-    """
-
-    def __init__(self, path: str, layer: int) -> None:
-        with speech_extra():
-            from transformers import HubertModel, Wav2Vec2FeatureExtractor
-        try:
-            self.model = HubertModel.from_pretrained(path).eval().requires_grad_(False)
-        except UnpicklingError as error:
-            raise ValueError(
-                f"no HubertModel at {path!r}: its weights are a pickle that holds more than plain "
-                f"tensors"
-            ) from error
-        except (OSError, ValueError, RuntimeError) as error:
-            raise ValueError(f"no HubertModel at {path!r}, a folder or hub id: {error}") from error
-        config = self.model.config
-        if not 0 <= layer <= config.num_hidden_layers:
-            raise ValueError(f"layer {layer} of {path!r} must be 0 to {config.num_hidden_layers}")
-        self.stride = math.prod(config.conv_stride)
-        if SAMPLES_PER_UNIT % self.stride:
-            raise ValueError(
-                f"{path!r} has a frame every {self.stride} samples, which does not divide the "
-                f"{SAMPLES_PER_UNIT} of a unit"
-            )
-        self._missing = _receptive_field(config.conv_kernel, config.conv_stride) - self.stride
-        try:
-            self._normalise = bool(Wav2Vec2FeatureExtractor.from_pretrained(path).do_normalize)
-        except OSError:  # a model saved without its preprocessor: HuBERT's own setting
-            self._normalise = True
-        self.layer = layer
-        digest = hashlib.sha256(json.dumps([layer, self._normalise]).encode())
-        for name, weight in sorted(self.model.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(weight.contiguous().numpy().tobytes())
-        self.fingerprint = digest.hexdigest()[:16]
-        self.settings = {"features": "hubert", "path": path, "layer": layer}
-
-    @torch.inference_mode()
-    def __call__(self, wave_n: np.ndarray) -> np.ndarray:
-        if self._normalise:
-            wave_n = (wave_n - wave_n.mean()) / np.sqrt(wave_n.var() + 1e-7)
-        # With the samples that the last frame looks ahead, every unit has all of its frames.
-        samples_1n = torch.from_numpy(np.pad(wave_n, (0, self._missing)))[None]
-        states = self.model(samples_1n, output_hidden_states=True).hidden_states
-        units = len(wave_n) // SAMPLES_PER_UNIT
-        return states[self.layer][0].reshape(units, -1, states[0].shape[-1]).mean(dim=1).numpy()
-
-
-def load_features(settings: dict[str, Any]) -> SpeechFeatures:
-    """The features that `SpeechFeatures.settings` describe."""
-    if settings["features"] == "log_mel":
-        return LogMelFeatures()
-    return HubertFeatures(settings["path"], settings["layer"])
-
-
-def _receptive_field(kernels: list[int], strides: list[int]) -> int:
-    samples = 1
-    for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
-        samples = (samples - 1) * stride + kernel
-    return samples

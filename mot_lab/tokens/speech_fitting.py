@@ -20,13 +20,13 @@ from mot_lab.tokens.speech import (
 )
 from mot_lab.tokens.speech_features import (
     FLOOR,
-    HubertFeatures,
     LogMelFeatures,
     Recording,
     SpeechFeatures,
     log_mel,
     unit_wave,
 )
+from mot_lab.tokens.speech_hubert import HubertFeatures
 
 FIT_VERSION = 1  # raised whenever the same recordings would give other units
 FIT_SEED = 0

@@ -51,7 +51,8 @@ from mot_lab.runtime.checkpoint import AtomicCheckpointIO
 from mot_lab.runtime.study_folder import study_name
 from mot_lab.tokens.image import ImageTokenizerConfig, load_image_tokenizer
 from mot_lab.tokens.speech import ABOUT, SpeechTokenizer, SpeechTokenizerConfig
-from mot_lab.tokens.speech_features import HubertFeatures, LogMelFeatures
+from mot_lab.tokens.speech_features import LogMelFeatures
+from mot_lab.tokens.speech_hubert import HubertFeatures
 from mot_lab.trained import load_without_router
 
 FEW: dict[str, Any] = {"steps": 6, "val_every": 3, "log_every": 1, "checkpoint_every": 2}

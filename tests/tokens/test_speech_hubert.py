@@ -5,12 +5,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
+from safetensors.torch import load_file, save_file
+from transformers import (
+    HubertConfig,
+    HubertForCTC,
+    HubertModel,
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2Model,
+)
 from voices import babble, babblers
 
 from mot_lab.tokens.speech import SpeechTokenizer, SpeechTokenizerConfig
-from mot_lab.tokens.speech_features import HubertFeatures, unit_wave
+from mot_lab.tokens.speech_features import unit_wave
 from mot_lab.tokens.speech_fitting import fit_speech_tokenizer, load_speech_tokenizer
+from mot_lab.tokens.speech_hubert import HubertFeatures
 
 
 def save_hubert(folder: Path, strides: tuple[int, ...], normalise: bool | None) -> str:
@@ -104,7 +113,75 @@ def test_layer_and_normalisation_tell_units_apart(path: str, tmp_path: Path) -> 
 def test_wrong_models_are_refused(path: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"layer 4 of .* must be 0 to 3"):
         HubertFeatures(path, 4)
-    with pytest.raises(ValueError, match="no HubertModel at"):
+    with pytest.raises(ValueError, match="no whole HubertModel at"):
         HubertFeatures(str(tmp_path / "nowhere"), 1)
     with pytest.raises(ValueError, match="a frame every 300 samples, which does not divide"):
         HubertFeatures(save_hubert(tmp_path, (5, 6, 10), None), 1)
+
+
+def tiny_ctc(path: str) -> HubertForCTC:
+    """A fine-tuned model around the fixture's, with a head on top."""
+    config = HubertConfig.from_pretrained(path, vocab_size=9)
+    model = HubertForCTC(config)
+    model.hubert.load_state_dict(HubertModel.from_pretrained(path).state_dict())
+    return model
+
+
+def test_every_format_that_is_released(path: str, tmp_path: Path) -> None:
+    """Pickled weights with the names of older weight norms (facebook's), with a head on top, and
+    without the mask of training: the same features and the same fingerprint.
+    """
+    model = HubertModel.from_pretrained(path)
+    weights = {
+        name.replace("parametrizations.weight.original0", "weight_g").replace(
+            "parametrizations.weight.original1", "weight_v"
+        ): weight
+        for name, weight in model.state_dict().items()
+    }
+    assert set(weights) - set(model.state_dict())  # renamed indeed
+    model.config.save_pretrained(tmp_path / "pickled")
+    torch.save(weights, tmp_path / "pickled" / "pytorch_model.bin")
+    tiny_ctc(path).save_pretrained(tmp_path / "head")
+    expected = HubertFeatures(path, 2)
+    wave_n = unit_wave(babblers(1)[0])
+    for folder in ("pickled", "head"):
+        features = HubertFeatures(str(tmp_path / folder), 2)
+        assert np.array_equal(features(wave_n), expected(wave_n))
+        assert features.fingerprint == expected.fingerprint
+    without(path, tmp_path / "unmasked", "masked_spec_embed")
+    prints = {HubertFeatures(str(tmp_path / "unmasked"), 2).fingerprint for _ in range(2)}
+    assert len(prints) == 1
+    unmasked = HubertFeatures(str(tmp_path / "unmasked"), 2)
+    assert np.array_equal(unmasked(wave_n), expected(wave_n))
+
+
+def test_half_precision_is_computed_in_full(path: str, tmp_path: Path) -> None:
+    wave_n = unit_wave(babblers(1)[0])
+    for dtype in (torch.float16, torch.bfloat16):
+        half = HubertModel.from_pretrained(path).to(dtype)
+        half.save_pretrained(tmp_path)
+        half.float().save_pretrained(tmp_path / "full")
+        features, expected = (
+            HubertFeatures(str(each), 2) for each in (tmp_path, tmp_path / "full")
+        )
+        assert features(wave_n).dtype == np.float32
+        assert np.array_equal(features(wave_n), expected(wave_n))
+
+
+def without(path: str, folder: Path, name: str) -> None:
+    """A copy of a folder with one weight less."""
+    HubertConfig.from_pretrained(path).save_pretrained(folder)
+    weights = load_file(Path(path) / "model.safetensors")
+    del weights[name]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_missing_weights_and_other_models_are_refused(path: str, tmp_path: Path) -> None:
+    without(path, tmp_path / "part", "encoder.layers.1.attention.k_proj.weight")
+    with pytest.raises(ValueError, match="1 weights are missing, like encoder"):
+        HubertFeatures(str(tmp_path / "part"), 1)
+    config = HubertConfig.from_pretrained(path).to_dict()
+    del config["model_type"]
+    Wav2Vec2Model(Wav2Vec2Config(**config)).save_pretrained(tmp_path / "wav2vec2")
+    with pytest.raises(ValueError, match=r"no whole HubertModel at .*: it is wav2vec2"):
+        HubertFeatures(str(tmp_path / "wav2vec2"), 1)
