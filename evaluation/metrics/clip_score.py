@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from evaluation.bootstrap import mean_draws
 from evaluation.metric import Metric
 from evaluation.metrics.shuffle import derangement
+from mot_lab.parsing import brief
 
 BATCH = 64
 
@@ -62,20 +63,23 @@ def load_open_clip(model: str, pretrained: str | None, device: str = "cpu") -> C
             f"{model} needs weights: give a pretrained tag ({tags}) or the path of a checkpoint"
         )
     try:
-        network, _, preprocess = open_clip.create_model_and_transforms(
+        # The one of its makers that refuses a model whose weights it does not find.
+        network, preprocess = open_clip.create_model_from_pretrained(
             model, pretrained=pretrained, device=device
         )
+        tokenizer = open_clip.get_tokenizer(model)
     except UnpicklingError as error:
         raise ValueError(
             f"the weights {pretrained!r} of {model} are a pickle that holds more than plain tensors"
         ) from error
-    except (RuntimeError, OSError, ValueError, AttributeError) as error:
+    except (RuntimeError, OSError, ValueError, AttributeError, LookupError, TypeError) as error:
+        what = model if carries_weights else f"{model} with weights {pretrained!r}"
         raise ValueError(
-            f"open_clip could not load {model} with weights {pretrained!r} ({error}): give a tag "
-            "that it lists and can fetch, or the path of a checkpoint of this model"
+            f"open_clip could not load {what} ({brief(error)}): give a tag that it lists and can "
+            "fetch, the path of a checkpoint of this model, or a folder or hub repository with "
+            "open_clip_config.json and weights"
         ) from error
     network.eval()
-    tokenizer = open_clip.get_tokenizer(model)
 
     @torch.inference_mode()
     def encode_images(images_NHWC: np.ndarray) -> Tensor:

@@ -19,6 +19,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import (
 )
 
 from evaluation.metrics.clip_score import ClipModel, to_NCHW
+from mot_lab.parsing import brief
 
 BATCH = 64
 
@@ -73,8 +74,9 @@ def inception(weights: str | Path | None = None, device: str = "cpu") -> Feature
             f"download {URL_INCEPTION_V3} elsewhere and give its path as weights"
         ) from error
     except (RuntimeError, UnpicklingError, EOFError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path} does not hold Inception-v3 weights: {reason}") from error
+        raise ValueError(
+            f"{path} does not hold Inception-v3 weights as torch-fidelity has them: {brief(error)}"
+        ) from error
 
     @torch.inference_mode()
     def encode(images_NHWC: np.ndarray) -> Tensor:
