@@ -13,7 +13,7 @@ from diffusers.models import AutoencoderKL
 from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
-from mot_lab.hub import HUB_ID
+from mot_lab.hub import HUB_ID, hub_file
 from mot_lab.parsing import brief
 from mot_lab.runtime.cache import cached
 from mot_lab.runtime.plain_files import laid_out
@@ -87,15 +87,13 @@ def saved_config(path: str, subfolder: str) -> dict[str, Any]:
     Raises:
         ValueError: where there is none.
     """
-    if not Path(path).is_dir() and not HUB_ID.fullmatch(path):
-        raise ValueError(
-            f"no autoencoder at {path!r}: give a folder that diffusers or transformers saved, or a "
-            f"hub id"
-        )
+    place = Path(path, subfolder)
+    if not Path(path).is_dir():
+        place = _fetched_config(path, subfolder).parent
     try:
-        return dict(AutoencoderKL.load_config(path, subfolder=subfolder or None))
+        return dict(AutoencoderKL.load_config(place))
     except (OSError, TypeError, ValueError, RecursionError) as error:
-        if not subfolder and (Path(path) / "model_index.json").is_file():
+        if not subfolder and (place / "model_index.json").is_file():
             raise ValueError(
                 f"{path!r} is a whole pipeline of diffusers: say subfolder: vae, or where in it "
                 f"its image model lies"
@@ -103,6 +101,18 @@ def saved_config(path: str, subfolder: str) -> dict[str, Any]:
         raise ValueError(
             f"no config.json at {described(path, subfolder)}: {brief(error)}"
         ) from error
+
+
+def _fetched_config(path: str, subfolder: str) -> Path:
+    if not HUB_ID.fullmatch(path):
+        raise ValueError(
+            f"no autoencoder at {path!r}: give a folder that diffusers or transformers saved, or a "
+            f"hub id"
+        )
+    try:
+        return hub_file(path, f"{subfolder}/config.json" if subfolder else "config.json")
+    except ValueError as error:
+        raise ValueError(f"no autoencoder at {path!r}: no such folder, and {error}") from error
 
 
 def load_diffusers(network: type[Network], path: str, subfolder: str) -> Network:

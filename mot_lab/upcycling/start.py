@@ -16,6 +16,7 @@ from mot_lab.data.scenes import SceneSource
 from mot_lab.data.tokenizers import load_texts
 from mot_lab.hub import HUB_ID
 from mot_lab.model import MultimodalModel
+from mot_lab.parsing import brief
 from mot_lab.saved import is_export, read_saved
 from mot_lab.tokens.text_files import read_tokenizer
 from mot_lab.upcycling.language_model import (
@@ -181,7 +182,7 @@ def local_path(path: str) -> Path:
     try:
         return Path(snapshot_download(path, allow_patterns=HUB_FILES))
     except (OSError, ValueError) as error:
-        raise ValueError(f"no model to start from at {path!r}, a hub id: {error}") from error
+        raise ValueError(f"no model to start from at {path!r}, a hub id: {brief(error)}") from error
 
 
 def _is_ours(place: Path) -> bool:

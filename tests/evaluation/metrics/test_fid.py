@@ -213,3 +213,10 @@ def test_the_network_from_pip_or_how_to_install_it():
         pytest.skip("EfficientNet-Lite0 is an optional extra that is not installed here")
     assert extractor.features(pictures(2, 0)).shape == (2, 1280)
     assert extractor.distance == "Frechet distance (EfficientNet-Lite0)"
+
+
+def test_weights_of_another_network_are_one_short_line(tmp_path):
+    torch.save({"conv.weight": torch.zeros(3)}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=r"other\.pth does not hold Inception-v3 weights") as said:
+        inception(tmp_path / "other.pth")
+    assert len(str(said.value)) < 700 and "\n" not in str(said.value)
