@@ -5,9 +5,7 @@ The commands are in ``mot_lab/commands/``.
 
 import argparse
 import re
-import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
 
 from mot_lab.commands import (
     arms,
@@ -27,9 +25,8 @@ from mot_lab.commands import (
     sync,
     tokenizer,
 )
-from mot_lab.parsing import one_line
+from mot_lab.runtime.ending import ends_as_command
 from mot_lab.runtime.quiet import quiet_libraries
-from mot_lab.runtime.signals import Stopped, ends_on_signals, kill_workers, requeue
 
 DESCRIPTION = (
     "Dense, expert-choice MoE and Mixture-of-Transformers backbones, compared head to head."
@@ -42,26 +39,11 @@ COMMANDS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Exits with 0, or after one line with 2 (something is wrong with the call), 1 (the machine
-    failed it: a full disk, say) or, asked to end, with 128 + the signal's number.
-    """
+    """Exits with 0, or after one line with the code that `ends_as_command` gives."""
     quiet_libraries()
-    try:
-        with ends_on_signals():
-            options = _options(arguments)
-            options.command(options)
-    except (ValueError, FloatingPointError) as error:
-        _end(one_line(error), 2)
-    except RecursionError:  # a parser of a library: those of plain_files say which file it was
-        _end("a file that was given is nested too deeply to be read", 2)
-    except OSError as error:
-        _end(one_line(error), 1)
-    except Stopped as stop:
-        kill_workers()  # done with their checkpoints, they would take seconds to shut down
-        said = "interrupted; the same command goes on from here"
-        if outcome := requeue():
-            said += f"; {outcome}"
-        _end(said, stop.code)
+    with ends_as_command():
+        options = _options(arguments)
+        options.command(options)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -74,11 +56,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     return options
-
-
-def _end(said: str, code: Any) -> NoReturn:
-    print(f"mot-lab: {said}", file=sys.stderr)
-    sys.exit(code)
 
 
 def _parser() -> argparse.ArgumentParser:
