@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from mot_lab.config import StudyConfig
 from mot_lab.data.datamodule import MultimodalDataModule
@@ -175,7 +176,9 @@ def train(run: Run, tracking_uri: str | None, work: StepWork | None = None) -> N
         num_sanity_val_steps=0,
         logger=logger,
         callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
+        # Named, else Lightning finds SLURM and takes ranks and signals from it (or, beside a job,
+        # prints advice on srun)
+        plugins=[AtomicCheckpointIO(), LightningEnvironment()],
         enable_model_summary=False,
         enable_progress_bar=False,
         default_root_dir=run.folder.path,
