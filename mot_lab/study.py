@@ -5,9 +5,9 @@ Everything lies under one folder, and calling a study again goes on where it sto
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from mot_lab.fairness_record import Fairness
 from mot_lab.fit_router import fit_run
 from mot_lab.flops import Workload
 from mot_lab.parsing import root_cause
+from mot_lab.peaks import study_peaks
 from mot_lab.runtime.board import RunBoard
 from mot_lab.runtime.files import atomic_file, write_json
 from mot_lab.runtime.mlflow_store import StudyTracker, default_tracking_uri, sqlite_file
@@ -35,8 +36,8 @@ from mot_lab.runtime.study_sending import TrackerDown, send_study
 from mot_lab.runtime.workers import threads_each, worker_pool
 from mot_lab.step_time import StepTime, measure_step_times
 from mot_lab.study_record import study_record
-from mot_lab.training import Run, precision, runs_of, train
-from mot_lab.utilisation import Peak, StepWork, hardware_peak
+from mot_lab.training import Run, runs_of, train
+from mot_lab.utilisation import Peak, StepWork
 
 COUNTED_BATCHES = 50
 TIMED_ROUNDS = 15
@@ -49,6 +50,28 @@ Evaluate = Callable[[Run], None]
 """Scores a trained run into its folder's artifacts, in a worker process."""
 
 
+@dataclass(frozen=True)
+class Ready:
+    """A study that is checked and prepared.
+
+    Attributes:
+        runs: all of the study.
+        evaluators: what is said of them.
+        costs: by arm.
+        fairness: what is equal between the arms.
+    """
+
+    runs: list[Run]
+    evaluators: dict[str, Any]
+    costs: dict[str, ArmCost]
+    fairness: Fairness
+
+    @property
+    def flops(self) -> dict[str, float]:
+        """Of a step, by arm."""
+        return {arm: cost.flops_per_step for arm, cost in self.costs.items()}
+
+
 class Study:
     """One study in its folder.
 
@@ -58,6 +81,8 @@ class Study:
         folder: of the study, ``runs/<name>``.
         tracking_uri: of MLflow, by default an sqlite store in the folder.
         allow_unequal: go on where the arms are not compared on equal terms; the record says so.
+        gpus: one for each of the ``parallel_runs``, as CUDA_VISIBLE_DEVICES names it; without any,
+            all processes see the same.
     """
 
     def __init__(
@@ -67,12 +92,14 @@ class Study:
         folder: Path,
         tracking_uri: str | None = None,
         allow_unequal: bool = False,
+        gpus: Sequence[str] = (),
     ) -> None:
         self.config = config
         self.config_text = config_text
         self.folder = folder
         self.tracking_uri = tracking_uri or default_tracking_uri(folder)
         self.allow_unequal = allow_unequal
+        self.gpus = gpus
         self.tracker = StudyTracker(config.name, self.tracking_uri)
         self.console = Console()
         self.data = MultimodalDataModule(config.data)
@@ -84,18 +111,36 @@ class Study:
             ValueError: too few points for a curve, the arms are not compared on equal terms,
                 or the folder holds runs of other settings.
         """
+        ready = self.prepare(prepare_evaluators)
+        runs = ready.runs
+        peaks = study_peaks(self.config, self.folder)
+        work = {arm: StepWork(ready.flops[arm], peak) for arm, peak in peaks.items()}
+        with worker_pool(self.config.parallel_runs, self.gpus) as pool:
+            self._train(runs, pool, work)
+            self._fit_routers(runs, pool)
+            times = self._step_times()
+            self._evaluate(runs, pool, evaluate)
+        self._record(ready, times, peaks)
+        self._send()
+
+    def prepare(self, prepare_evaluators: PrepareEvaluators) -> Ready:
+        """Check the study, and prepare what all of its runs read: data, tokenizers, evaluators.
+
+        Raises:
+            ValueError: as of `run`.
+        """
         require_curves(self.config)
         runs = runs_of(self.config, self.folder)
         require_same_settings(runs)
         if others := left_out(self.folder, runs):
-            self._say(
+            self.say(
                 f"{len(others)} earlier runs are of other arms or seeds than the study has now; "
                 f"they stay in {self.folder} and are left out: {', '.join(others)}"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
         # As many as a run has: a second thread was measured to slow small networks down.
         torch.set_num_threads(threads_each(self.config.parallel_runs))
-        self._say("Preparing data, tokenizers and evaluators")
+        self.say("Preparing data, tokenizers and evaluators")
         for split in SPLITS:
             self.data.prepared.stream(split)
         evaluators = prepare_evaluators(self.config.evaluation, self.data.prepared)
@@ -103,16 +148,7 @@ class Study:
         costs = self.costs()
         title = f"Study {self.config.name}: {self.config.setting}"
         self.console.print(cost_table(title, costs, self.config.baseline))
-        fairness = self._check_fairness(runs, costs)
-        peaks = self._peaks()
-        work = {arm: StepWork(costs[arm].flops_per_step, peak) for arm, peak in peaks.items()}
-        with worker_pool(self.config.parallel_runs) as pool:
-            self._train(runs, pool, work)
-            self._fit_routers(runs, pool)
-            times = self._step_times()
-            self._evaluate(runs, pool, evaluate)
-        self._record(runs, costs, times, peaks, evaluators, fairness)
-        self._send()
+        return Ready(runs, evaluators, costs, self._check_fairness(runs, costs))
 
     def _send(self) -> None:
         """Bring the tracking store up to date. Where it is down, a store in the study's folder
@@ -124,7 +160,7 @@ class Study:
             local = default_tracking_uri(self.folder)
             if self.tracking_uri == local:
                 raise
-            self._say(f"{error}; this report is made from {local}")
+            self.say(f"{error}; this report is made from {local}")
             self.tracking_uri, self.tracker = local, StudyTracker(self.config.name, local)
             send_study(self.folder, local)
 
@@ -148,21 +184,21 @@ class Study:
         if not self.allow_unequal:
             fairness.require_equal()
         elif not fairness.equal:
-            self._say("Going on with an unequal comparison, as --allow-unequal asks")
+            self.say("Going on with an unequal comparison, as --allow-unequal asks")
         return fairness
 
     def _train(self, runs: list[Run], pool: ProcessPoolExecutor, work: dict[str, StepWork]) -> None:
         wanting = [run for run in runs if not run.is_trained()]
         if kept := len(runs) - len(wanting):
-            self._say(f"{kept} of {len(runs)} runs are trained already and kept")
+            self.say(f"{kept} of {len(runs)} runs are trained already and kept")
         if not wanting:
             return
-        self._say(f"Training {len(wanting)} runs, {self.config.parallel_runs} at a time")
+        self.say(f"Training {len(wanting)} runs, {self.config.parallel_runs} at a time")
         if sqlite_file(self.tracking_uri):  # making one takes seconds; a server may take minutes
             try:
                 _ = self.tracker.run_id
             except Exception as error:  # whatever a tracker raises, training does without it
-                self._say(f"the tracking store {self.tracking_uri} fails: {root_cause(error)}")
+                self.say(f"the tracking store {self.tracking_uri} fails: {root_cause(error)}")
         lengths = {
             f"{run.arm} seed {run.seed}": (run.folder.metrics_path, run.study_arm.training.steps)
             for run in wanting
@@ -189,7 +225,7 @@ class Study:
         wanting = [run for run in runs if run.study_arm.wiring.experts]
         if not wanting:
             return
-        self._say(f"Fitting the causal routers of {len(wanting)} runs with experts")
+        self.say(f"Fitting the causal routers of {len(wanting)} runs with experts")
         futures = [pool.submit(fit_run, run) for run in wanting]
         with Progress(console=self.console) as progress:
             done = as_completed(futures)
@@ -197,7 +233,7 @@ class Study:
                 future.result()
 
     def _evaluate(self, runs: list[Run], pool: ProcessPoolExecutor, evaluate: Evaluate) -> None:
-        self._say("Evaluating")
+        self.say("Evaluating")
         futures = [pool.submit(evaluate, run) for run in runs]
         with Progress(console=self.console) as progress:
             done = as_completed(futures)
@@ -212,7 +248,7 @@ class Study:
             kept = {name: StepTime(**each) for name, each in json.loads(path.read_text()).items()}
             if kept.keys() == arms.keys():
                 return kept
-        self._say("Timing one training step of every arm, interleaved")
+        self.say("Timing one training step of every arm, interleaved")
         modules = {run.arm: run.module() for run in runs_of(self.config, self.folder)}
         batches = list(self.data.train_loader(8))
         trainings = {name: arm.training for name, arm in arms.items()}
@@ -220,47 +256,25 @@ class Study:
         write_json(path, {name: asdict(each) for name, each in times.items()})
         return times
 
-    def _peaks(self) -> dict[str, Peak]:
-        """What the hardware can do in each arm's precision; measured before anything trains, and
-        kept, so that all runs are measured by the same.
-        """
-        path = self.folder / "peaks.json"
-        wishes = {arm.name: precision(arm.training.precision) for arm in self.config.parsed_arms}
-        if path.exists():
-            kept = {name: Peak(**each) for name, each in json.loads(path.read_text()).items()}
-            if kept.keys() == wishes.keys():
-                return kept
-        by_precision = {wish: hardware_peak(wish) for wish in set(wishes.values())}
-        peaks = {name: by_precision[wish] for name, wish in wishes.items()}
-        write_json(path, {name: asdict(each) for name, each in peaks.items()})
-        return peaks
-
-    def _record(
-        self,
-        runs: list[Run],
-        costs: dict[str, ArmCost],
-        times: dict[str, StepTime],
-        peaks: dict[str, Peak],
-        evaluators: dict[str, Any],
-        fairness: Fairness,
-    ) -> None:
+    def _record(self, ready: Ready, times: dict[str, StepTime], peaks: dict[str, Peak]) -> None:
         """Write ``study.json`` and ``config.yaml``."""
         record = study_record(
             self.config,
             self.data,
             self.workload,
-            costs,
+            ready.costs,
             times,
             peaks,
-            evaluators,
-            fairness.record(self.allow_unequal),
-            runs,
+            ready.evaluators,
+            ready.fairness.record(self.allow_unequal),
+            ready.runs,
         )
         write_json(self.folder / "study.json", record)
         with atomic_file(self.folder / "config.yaml") as file:
             file.write(self.config_text.encode())
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """A line on what is done next."""
         self.console.print(text, style="bold", markup=False, highlight=False)
 
 

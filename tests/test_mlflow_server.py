@@ -77,7 +77,7 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracked]:
     folder = tmp_path_factory.mktemp("server")
     with MlflowServer(folder) as server, pytest.MonkeyPatch.context() as patch:
         address = server.address
-        patch.setattr("mot_lab.study.worker_pool", lambda runs: InlinePool())
+        patch.setattr("mot_lab.study.worker_pool", lambda *_: InlinePool())
         patch.setattr("mot_lab.study.TIMED_ROUNDS", 2)
         config = from_dict(StudyConfig, SETTINGS)
         study = Study(config, yaml.safe_dump(SETTINGS), folder / "tracked", address)

@@ -82,7 +82,7 @@ def _numbers_alone(tracking_uri: str, study: str, folder: Path) -> Path:
 def quick() -> Iterator[None]:
     """No worker processes and no figures."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mot_lab.study.worker_pool", lambda processes: _Here())
+        patch.setattr("mot_lab.study.worker_pool", lambda *_: _Here())
         patch.setattr("evaluation.report.build.build_report", _numbers_alone)
         yield
 

@@ -4,10 +4,13 @@ import multiprocessing
 import os
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.queues import Queue
 
 import torch
 
+from mot_lab.runtime.gpus import VISIBLE
 from mot_lab.runtime.quiet import quiet_libraries
 from mot_lab.runtime.signals import follow_parent
 
@@ -28,20 +31,34 @@ def threads_each(processes: int) -> int:
     return min(share, int(most)) if most.isdecimal() and int(most) else share
 
 
-def worker_pool(processes: int) -> ProcessPoolExecutor:
+def worker_pool(processes: int, gpus: Sequence[str] = ()) -> ProcessPoolExecutor:
     """Fresh processes (nothing of this one's state leaks into a run), each with its share of
     the cores. Two runs of one thread each were measured to get through more steps than one run
     with two threads, and are not slowed out of proportion when something else wants a core.
+
+    Args:
+        processes: how many.
+        gpus: one for each process, as CUDA_VISIBLE_DEVICES names it, which that process alone of
+            them sees; without any, all see what this one sees.
     """
+    context = multiprocessing.get_context("spawn")
+    free: Queue[str] | None = None
+    if gpus:
+        assert len(gpus) == processes
+        free = context.Queue()
+        for gpu in gpus:
+            free.put(gpu)
     return ProcessPoolExecutor(
         processes,
-        mp_context=multiprocessing.get_context("spawn"),
+        mp_context=context,
         initializer=_begin,
-        initargs=(threads_each(processes),),
+        initargs=(threads_each(processes), free),
     )
 
 
-def _begin(threads: int) -> None:
+def _begin(threads: int, free: "Queue[str] | None") -> None:
+    if free is not None:  # before anything asks CUDA, which reads it once
+        os.environ[VISIBLE] = free.get()
     quiet_libraries()
     follow_parent()
     torch.set_num_threads(threads)
