@@ -17,6 +17,7 @@ from mot_lab.module import ModelConfig
 from mot_lab.paper_figures import check_paper_figures
 from mot_lab.parsing import from_dict, shown, under
 from mot_lab.runtime.plain_files import parse_yaml, read_yaml
+from mot_lab.slurm.config import SlurmConfig
 from mot_lab.step_time_ratios import check_step_time_ratios
 from mot_lab.study_arm import StudyArm, TrainingConfig, settle_arm
 
@@ -78,6 +79,7 @@ class StudyConfig:
         step_time_ratios: seconds per step of an arm in those of the baseline, as somebody else
             measured them (the paper implies 1.36 for MoT, 1.69 for MoE-4x): time matching is
             given at these too, beside the times measured here.
+        slurm: what jobs ask a cluster for, under ``--launcher slurm``.
     """
 
     name: str
@@ -93,6 +95,7 @@ class StudyConfig:
     router: RouterConfig = field(default_factory=RouterConfig)
     paper: list[str] = field(default_factory=list)
     step_time_ratios: dict[str, float] = field(default_factory=dict)
+    slurm: SlurmConfig = field(default_factory=SlurmConfig)
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.parsed_arms]

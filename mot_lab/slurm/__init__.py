@@ -1,0 +1,1 @@
+"""Studies on a SLURM cluster: one job a run, and one that gathers the report."""
