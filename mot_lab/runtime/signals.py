@@ -10,6 +10,7 @@ Lightning's own handlers are set aside: they end a run with exit code 0 and no c
 
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -110,10 +111,10 @@ def kill_workers() -> None:
 
 def requeue() -> str | None:
     """Put the SLURM job that this process belongs to back into the queue; returns what is to be
-    said of it, None outside SLURM.
+    said of it, None outside SLURM, and in all tasks of a job but its first, which does it for all.
     """
     job = os.environ.get("SLURM_JOB_ID")
-    if job is None:
+    if job is None or os.environ.get("SLURM_PROCID", "0") != "0":
         return None
     if task := os.environ.get("SLURM_ARRAY_TASK_ID"):
         job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{task}"
@@ -121,8 +122,8 @@ def requeue() -> str | None:
         shown = subprocess.run(
             ["scontrol", "show", "job", job], capture_output=True, text=True, timeout=20
         )
-        if "JobState=CANCELLED" in shown.stdout:
-            return f"SLURM job {job} was cancelled and is not put back into the queue"
+        if _is_ended_early(shown.stdout):
+            return f"SLURM job {job} was cancelled or preempted and is not put back from here"
         done = subprocess.run(
             ["scontrol", "requeue", job], capture_output=True, text=True, timeout=20
         )
@@ -131,6 +132,34 @@ def requeue() -> str | None:
     if done.returncode:
         return f"SLURM job {job} could not be put back into the queue: {done.stderr.strip()}"
     return f"SLURM job {job} is back in the queue"
+
+
+def _is_ended_early(shown: str) -> bool:
+    """Whether SLURM is ending a job of which ``scontrol show job`` says this, and not because of
+    its time limit: somebody cancelled it, or it is preempted, after which SLURM itself requeues
+    what it should. While a job ends its state is COMPLETING, whatever it will be then (22.05).
+    """
+    fields = dict(part.split("=", 1) for part in shown.split() if "=" in part)
+    if fields.get("JobState") == "CANCELLED":
+        return True
+    if fields.get("JobState") != "COMPLETING":
+        return False
+    ran, limit = _seconds(fields.get("RunTime", "")), _seconds(fields.get("TimeLimit", ""))
+    return ran is None or limit is None or ran < limit
+
+
+def _seconds(duration: str) -> int | None:
+    """Of SLURM's ``[days-]hours:minutes:seconds``; None of what is none, like UNLIMITED.
+
+    Example:
+        >>> _seconds("1-02:03:04"), _seconds("UNLIMITED")
+        (93784, None)
+    """
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", duration)
+    if match is None:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def _set_handlers() -> None:

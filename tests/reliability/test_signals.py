@@ -39,7 +39,7 @@ def a_step() -> float:
 
 SCONTROL = """#!/bin/sh
 echo "$@" >> {log}
-[ "$1" = show ] && echo "JobId=7 JobState={state} Reason=None"
+[ "$1" = show ] && echo "JobId=7 JobState={state} Reason=None"  # as 22.05 writes it
 exit 0
 """
 
@@ -152,7 +152,14 @@ def test_ctrl_c_in_every_phase(tmp_path: Path, phase: str) -> None:
 
 @pytest.mark.parametrize(
     "state, asked",
-    [("RUNNING", ["show job 7_3", "requeue 7_3"]), ("CANCELLED", ["show job 7_3"])],
+    [
+        ("RUNNING", ["show job 7_3", "requeue 7_3"]),
+        ("CANCELLED", ["show job 7_3"]),
+        # While a job is ended: by scancel, by its limit, without a limit
+        ("COMPLETING RunTime=00:00:17 TimeLimit=00:01:00", ["show job 7_3"]),
+        ("COMPLETING RunTime=1-00:00:02 TimeLimit=1-00:00:00", ["show job 7_3", "requeue 7_3"]),
+        ("COMPLETING RunTime=00:00:17 TimeLimit=UNLIMITED", ["show job 7_3"]),
+    ],
 )
 def test_slurm_requeues_what_nobody_cancelled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, asked: list[str]
@@ -170,6 +177,20 @@ def test_slurm_requeues_what_nobody_cancelled(
 def test_without_slurm_nothing_is_requeued(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     assert requeue() is None
+
+
+def test_the_first_task_of_a_job_requeues_it_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scontrol(tmp_path, "RUNNING")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "9")
+    monkeypatch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
+    for task, asked in (("1", 0), ("0", 2)):
+        monkeypatch.setenv("SLURM_PROCID", task)
+        assert (requeue() is None) == (task == "1")
+        log = tmp_path / "log"
+        assert len(log.read_text().splitlines() if log.exists() else []) == asked
 
 
 def test_a_requeue_that_fails_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
