@@ -124,7 +124,10 @@ def _run_ladder(ladder: "Ladder", options: argparse.Namespace, gpus: list[str]) 
 
 def _train_one(config: "StudyConfig", folder: Path, name: str) -> None:
     """What a job script of one's own calls for a run that needs a job of its own making."""
+    from mot_lab.peaks import study_peaks
+    from mot_lab.study import Study
     from mot_lab.training import runs_of, train
+    from mot_lab.utilisation import StepWork
 
     runs = {run.name: run for run in runs_of(config, folder)}
     if name not in runs:
@@ -134,7 +137,9 @@ def _train_one(config: "StudyConfig", folder: Path, name: str) -> None:
         print(f"{name} is trained already and kept")
         return
     print(f"Training {name}; its curves are in {run.folder.metrics_path}", flush=True)
-    train(run, None)
+    flops = Study(config, "", folder).costs()[run.arm].flops_per_step
+    folder.mkdir(parents=True, exist_ok=True)
+    train(run, None, StepWork(flops, study_peaks(config, folder)[run.arm]))
     print(f"{name} is trained; mot-lab study without --only does the rest")
 
 
