@@ -76,7 +76,7 @@ def expand(path: str, suffixes: Sequence[str]) -> list[File]:
 
     Args:
         path: local or an fsspec URL; ``{00..99}`` and ``{a,b}`` name each of their files, ``*``
-            stands for those that are there, a folder for all below it.
+            stands for those that are there, a folder for all below it but hidden ones.
         suffixes: of the files that are taken of a folder.
 
     Raises:
@@ -178,7 +178,8 @@ def _below(system: Any, place: str, suffixes: Sequence[str]) -> list[str]:
         return [place]
     if system.isdir(place):
         inside = (each for each in system.find(place) if each.lower().endswith(tuple(suffixes)))
-        return sorted(each for each in inside if not os.path.basename(each).startswith("."))
+        # Copies that an editor or a notebook keeps in hidden folders are not read a second time.
+        return sorted(each for each in inside if "/." not in each[len(place.rstrip("/")) :])
     if any(mark in place for mark in "*?["):
         return sorted(each for each in system.glob(place) if system.isfile(each))
     return []

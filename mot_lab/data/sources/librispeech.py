@@ -64,11 +64,12 @@ class LibriSpeech:
 
 def _chapter(files: Sequence[File]) -> Iterator[Record | Skipped]:
     """Utterances in the order of the transcripts, then the sounds without one."""
-    sounds = {
-        basename(file.path).rpartition(".")[0]: file
-        for file in files
-        if file.path.lower().endswith(SOUNDS)
-    }
+    sounds: dict[str, File] = {}
+    for file in files:
+        if file.path.lower().endswith(SOUNDS):
+            first = sounds.setdefault(basename(file.path).rpartition(".")[0], file)
+            if first is not file:
+                yield Skipped(file.name, f"{basename(first.path)} is taken, of the same utterance")
     for file in files:
         if not file.path.endswith(TRANSCRIPTS):
             continue

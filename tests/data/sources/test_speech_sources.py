@@ -62,6 +62,7 @@ def test_faults_in_librispeech_are_said(tmp_path: Path) -> None:
     (chapter / "84-121123-0009.flac").write_bytes(sound_file(1))
     with (chapter / "84-121123.trans.txt").open("ab") as file:
         file.write(b"84-121123-0009 \xff\n84-121123-0002 SAID TWICE\n")
+    (chapter / "84-121123-0002.wav").write_bytes(sound_file(1, "WAV"))
     silent = folder / "84" / "121550" / "84-121550-0000.flac"
     soundfile.write(silent, np.zeros(1000, np.float32), 16_000)
     transcripts = folder / "84" / "121550" / "84-121550.trans.txt"
@@ -76,6 +77,7 @@ def test_faults_in_librispeech_are_said(tmp_path: Path) -> None:
     assert said["84-121123-0009.flac"] == "no transcript of it beside it"
     assert said["84-121550-0000.flac"].startswith("silent")
     assert said["84-121550-0001.flac"] == "transcript is empty"
+    assert said["84-121123-0002.wav"] == "84-121123-0002.flac is taken, of the same utterance"
 
 
 def test_the_peoples_speech_is_read_from_parquet(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from data.sources.corpora import SENTENCES, c4, lines, read, skipped, table, texts, wikipedia
 from pyarrow import parquet
 
-from mot_lab.data.sources import json_lines
+from mot_lab.data.sources import files, json_lines
 from mot_lab.data.sources.config import SourceConfig, open_source
 from mot_lab.data.sources.files import File, expand
 from mot_lab.data.sources.raw import RawDocument, Skipped
@@ -162,7 +162,13 @@ def test_invalid_text_in_parquet_costs_its_row(tmp_path: Path) -> None:
     assert "not in UTF-8" in found[1].reason
 
 
-def test_other_layouts_are_refused(tmp_path: Path) -> None:
+def test_hidden_files_and_folders_are_not_read(tmp_path: Path) -> None:
+    for name in ("a.jsonl", ".b.jsonl", ".ipynb_checkpoints/a.jsonl", "x/.c/a.jsonl", "x/b.jsonl"):
+        lines(tmp_path / ".corpus" / name, [{"text": name}])
+    assert texts(text(tmp_path / ".corpus")) == [["a.jsonl"], ["x/b.jsonl"]]
+
+
+def test_other_layouts_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "list.json").write_text(json.dumps([{"text": "a"}]))
     with pytest.raises(ValueError, match=r"list\.json is one JSON list.*jq"):
         text(tmp_path / "list.json")
@@ -176,6 +182,15 @@ def test_other_layouts_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("words")
     with pytest.raises(ValueError, match=r"a\.txt is none of \.parquet, \.jsonl"):
         text(tmp_path / "a.txt")
+    with pytest.raises(ValueError, match="Protocol not known: nowhere"):
+        text("nowhere://bucket/a.jsonl")
+    with pytest.raises(ValueError, match=r"needs another package .*dropbox"):
+        text("dropbox://bucket/a.jsonl")
+    monkeypatch.setattr(files, "MOST_FILES", 10)
+    with pytest.raises(ValueError, match="stands for more than 10 files"):
+        text("/data/{0..99999999}.jsonl")
+    with pytest.raises(ValueError, match=r"names '.*content\.jsonl' twice"):
+        text(tmp_path / "{content,content}.jsonl")
     with pytest.raises(ValueError, match="no file at"):
         text(tmp_path / "none" / "*.jsonl")
     lines(tmp_path / "empty.jsonl", [])
