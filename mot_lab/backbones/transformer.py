@@ -187,6 +187,8 @@ class Transformer(nn.Module):
         (GPT-2), in every tower and expert alike; biases 0."""
         residual = 0.02 / math.sqrt(2 * self.config.layers)
         for name, parameter in self.named_parameters():
+            if parameter.is_meta:  # of a count: nothing to draw, and it took half of the time
+                continue
             if parameter.dim() > 1:
                 onto_residual = ".out." in name or ".down" in name
                 nn.init.normal_(parameter, std=residual if onto_residual else 0.02)

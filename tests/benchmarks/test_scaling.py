@@ -4,6 +4,7 @@ That memory from structure is within 5% of what torch holds is `test_memory.py`'
 """
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,14 @@ from benchmarks.scaling.document import A100, H200, ROWS, document
 from benchmarks.scaling.plan import Layout, Row
 from mot_lab.memory import arm_memory, nominal_pass
 
+read = cache(Row.read)
 PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
 
 
 @pytest.fixture(scope="module")
 def seven() -> Row:
     """The 7B of Table 1."""
-    return Row.read("chameleon_7b")
+    return read("chameleon_7b")
 
 
 def test_the_page_is_what_is_computed() -> None:
@@ -57,7 +59,7 @@ def test_time_is_flops_over_what_the_gpus_do(seven: Row) -> None:
 def test_memory_is_that_of_mot_lab_count(
     name: str, rows: int, shards: int, recompute: bool
 ) -> None:
-    row = Row.read(name)
+    row = read(name)
     for arm in row.config.parsed_arms:
         at = nominal_pass(row.config.data, arm, rows)
         counted = arm_memory(arm, row.config.data.interface(), at, shards, recompute)
@@ -81,7 +83,7 @@ def test_the_least_gpus_fit_and_fewer_do_not(seven: Row) -> None:
 @pytest.mark.parametrize("name", ["chameleon_37m", "transfusion_760m", "chameleon_7b"])
 @pytest.mark.parametrize("gpus", [8, 32])
 def test_a_layout_takes_the_whole_step_and_is_the_first_that_fits(name: str, gpus: int) -> None:
-    row = Row.read(name)
+    row = read(name)
     layout = row.layout(gpus, A100)
     if layout is None:
         assert row.least_gpus("moe_4x", A100) > gpus
@@ -101,7 +103,7 @@ def test_a_layout_takes_the_whole_step_and_is_the_first_that_fits(name: str, gpu
 
 
 def test_gpus_that_do_not_divide_the_rows_have_no_layout() -> None:
-    assert Row.read("chameleon_37m").layout(7, H200) is None
+    assert read("chameleon_37m").layout(7, H200) is None
 
 
 def test_bad_input_is_said(
