@@ -77,7 +77,7 @@ class TextTokenizerConfig:
 
 @lru_cache(maxsize=16)
 def _size(file: Path, changed: int, modalities: tuple[str, ...]) -> int:
-    """Of a file as it was changed last: Llama-3's takes a second to read."""
+    """Of a file as it was changed last: one of Llama-3's size takes half a second to read."""
     return TextTokenizer.load(file, modalities).vocab_size
 
 
