@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 PADDING = -1
+BEYOND = ("all_rows", "step_targets", "step_images")  # of more than the batch itself
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,10 @@ class MultimodalBatch:
         counts: real tokens per modality (host ints).
         target_counts: targets per modality (host ints).
         step: the step this batch belongs to.
+        all_rows: rows of this batch on all processes together; left out, its own.
+        step_targets: targets per modality of all passes of its optimiser step on this process;
+            left out, the batch's own.
+        step_images: images that are denoised in them; left out, the batch's own.
 
     Raises:
         ValueError: shapes that do not fit each other, or counts that do not match.
@@ -53,6 +58,9 @@ class MultimodalBatch:
     counts: dict[str, int]
     target_counts: dict[str, int]
     step: int = 0
+    all_rows: int | None = None
+    step_targets: dict[str, int] | None = None
+    step_images: int | None = None
 
     def __post_init__(self) -> None:
         shape = self.token_BS.shape
@@ -90,8 +98,10 @@ class MultimodalBatch:
 
     @property
     def samples(self) -> range:
-        """Numbers of the rows in their stream; row i is a function of (seed, i)."""
-        rows = self.token_BS.shape[0]
+        """Numbers of the rows in their stream, those of other processes included; row i is a
+        function of (seed, i).
+        """
+        rows = self.all_rows or self.token_BS.shape[0]
         return range(self.step * rows, (self.step + 1) * rows)
 
     @property
@@ -109,9 +119,13 @@ class MultimodalBatch:
         return replace(self, **moved)
 
     def sha256(self) -> str:
-        """Hash of every tensor's bytes: equal batches, equal hashes."""
+        """Hash of every tensor's bytes: equal batches, equal hashes. Of what stands on other
+        processes and in other passes it says nothing.
+        """
         digest = hashlib.sha256()
         for field in fields(self):
+            if field.name in BEYOND:
+                continue
             value = getattr(self, field.name)
             if isinstance(value, Tensor):
                 digest.update(f"{field.name}{value.dtype}{tuple(value.shape)}".encode())

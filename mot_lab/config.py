@@ -121,6 +121,8 @@ class StudyConfig:
             raise ValueError(f"baseline {shown(self.baseline)} is none of the arms {names}")
         self._require_setting()
         self._require_codec()
+        for arm in self.parsed_arms:
+            arm.training.require_rows(self.data.rows)
         check_paper_figures(self.paper, self.baseline)
         check_step_time_ratios(self.step_time_ratios, names, self.baseline)
         if self.data.eval_scenes < self.evaluation.images:

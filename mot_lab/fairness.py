@@ -186,7 +186,7 @@ def _schedule(of_arm: Mapping[str, Run], baseline: str) -> list[Check]:
 def _schedule_facts(run: Run) -> dict[str, str | float]:
     """How long and with which optimiser a run is trained, and where its curves have points."""
     told = run.trainer_settings()
-    steps, every = told["max_steps"], told["val_check_interval"]
+    steps, every = told["max_steps"], run.study_arm.training.val_every
     with torch.device("meta"):
         module = run.module()
         optimizer, schedule = make_optimizer(module.net, module.config.optimizer, steps)

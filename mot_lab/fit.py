@@ -64,6 +64,7 @@ def fit(arguments: Sequence[str]) -> None:
             "check_val_every_n_epoch": None,
             "val_check_interval": 50,
             "num_sanity_val_steps": 0,
+            "use_distributed_sampler": False,  # the sampler knows its process
             "gradient_clip_val": 1.0,
             "plugins": [AtomicCheckpointIO()],
             "enable_model_summary": False,

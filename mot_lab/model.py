@@ -36,6 +36,10 @@ class MultimodalModel(nn.Module):
         wiring: the arm.
         diffusion: of the diffusion head.
         data: vocabulary, latents and patches, agreed with the data.
+
+    Attributes:
+        distributed: whether all processes of `torch.distributed` are at work on one batch, each on
+            rows of its own, as in training; elsewhere a process may call the network alone.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class MultimodalModel(nn.Module):
         data: DataInterface,
     ) -> None:
         super().__init__()
+        self.distributed = False
         self.transformer = Transformer(backbone, wiring)
         self.autoregressive = AutoregressiveHead(data.vocab_size, backbone.width)
         self.diffused = data.diffused
@@ -77,6 +82,7 @@ class MultimodalModel(nn.Module):
             patches_MD = patches_NPD.reshape(-1, x_ND.shape[-1])
             x_ND = x_ND.index_copy(0, batch.patch_place_M, patches_MD.to(x_ND.dtype))
         groups = self.groups(batch)
+        self.transformer.share_experts(groups if self.distributed else None)
         context = self.transformer.context(
             groups, batch.document_BS, batch.image_BS, batch.position_BS
         )

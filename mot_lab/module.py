@@ -1,6 +1,13 @@
-"""The one LightningModule, for every arm and setting: batch -> network -> losses -> log."""
+"""The one LightningModule, for every arm and setting: batch -> network -> losses -> log.
 
-from collections import defaultdict
+Several processes share each batch row by row, and a step may be made in several passes over parts
+of it: losses are divided by the counts of the whole step, and what is logged is of the whole step,
+on every process alike.
+
+Shapes: M modalities.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,16 +17,25 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim import Optimizer
 
-from mot_lab.backbones.towers import Towers
 from mot_lab.backbones.transformer import TransformerConfig
 from mot_lab.backbones.wiring import parse_arm
 from mot_lab.batch import MultimodalBatch
 from mot_lab.data.interface import DataInterface
+from mot_lab.distributed.ranks import ranks, summed_tensor
+from mot_lab.distributed.sharding import shard
 from mot_lab.expert_load import last_taken
 from mot_lab.freezing import FreezeConfig, freeze
+from mot_lab.gradient_norms import gradient_norms
 from mot_lab.heads.diffusion import MOST_WEIGHT, DiffusionConfig
 from mot_lab.limits import require_between
-from mot_lab.losses import Losses, multimodal_losses
+from mot_lab.losses import (
+    Losses,
+    loss_counts,
+    multimodal_losses,
+    sum_of,
+    summed_by_modality,
+    summed_counts,
+)
 from mot_lab.model import MultimodalModel
 from mot_lab.optim import OptimizerConfig, make_optimizer
 from mot_lab.plain import plain
@@ -81,9 +97,25 @@ class MultimodalModule(L.LightningModule):
         freeze(self.net, config.freeze)
         if config.compile:
             self.net.compile()
-        self.step_losses: dict[str, Tensor] = {}  # of the last batch, as they are logged
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = defaultdict(int)
+        self.step_losses: dict[str, Tensor] = {}  # of the last step, as they are logged
+        self._passes: list[Losses] = []  # of the step under way
+        self._unrouted: list[Tensor] = []  # of its passes
+        self._validated: list[Losses] = []
+
+    def setup(self, stage: str) -> None:
+        """From here on all processes are at work on one batch."""
+        self.net.distributed = True
+
+    def teardown(self, stage: str) -> None:
+        """From here on this process may be alone."""
+        self.net.distributed = False
+
+    def configure_model(self) -> None:
+        """Shard the weights, where the Trainer's strategy has a mesh of processes to do so over."""
+        if self.device_mesh is None:
+            return
+        self.on_fit_start()  # later a whole model no longer fits the shards
+        shard(self.net, self.device_mesh["data_parallel"])
 
     def on_fit_start(self) -> None:
         """Begin from the model that is configured, unless training goes on from a checkpoint."""
@@ -101,24 +133,41 @@ class MultimodalModule(L.LightningModule):
     def training_step(self, batch: MultimodalBatch, batch_idx: int) -> Tensor:
         if batch.step != batch_idx:
             raise RuntimeError(f"step {batch_idx} was given the batch of step {batch.step}")
+        passes: int = self.trainer.accumulate_grad_batches
         losses = self.losses(batch)
-        present = [modality for modality, count in losses.counts.items() if count]
-        self.step_losses = {"train/total/loss": losses.total.detach()} | {
-            f"train/{modality}/loss": losses.mean(modality).detach() for modality in present
-        }
-        if self._logs_now:  # to be asked for more often costs Lightning 3% of a small model's step
-            self._log_step(batch, present)
-        return losses.total
+        self._passes.append(losses.detached())
+        if self._logs_now:
+            self._unrouted.append(self.unrouted_counts(batch))
+        if (batch_idx + 1) % passes == 0:
+            self._end_step(losses.step_counts)
+        # Lightning divides by the passes, and the gradients' mean over processes by their number.
+        return losses.total * (passes * ranks())
 
-    def _log_step(self, batch: MultimodalBatch, present: list[str]) -> None:
+    def _end_step(self, counts: Mapping[str, int]) -> None:
+        """Keep what the passes of all processes come to together, and log it when that is due: to
+        be asked more often costs Lightning 3% of a small model's step.
+        """
+        total = sum_of([each.total for each in self._passes])
+        sums = summed_by_modality(self._passes)
+        self.step_losses = {"train/total/loss": summed_tensor(total)} | {
+            f"train/{modality}/loss": sums[modality] / count
+            for modality, count in counts.items()
+            if count
+        }
+        if self._logs_now:
+            self._log_step(counts)
+        self._passes.clear()
+        self._unrouted.clear()
+
+    def _log_step(self, counts: Mapping[str, int]) -> None:
         self.log_dict(self.step_losses)
-        for modality in self.data_interface.modalities:
-            if modality not in present:
+        for modality, count in counts.items():
+            if not count:
                 self._forget(modality)
             elif modality != self.net.diffused:
                 mean = self.step_losses[f"train/{modality}/loss"]
                 self.log(f"train/{modality}/perplexity", mean.exp())
-        self.log_dict(self.unrouted_shares(batch))
+        self.log_dict(self._shares(summed_tensor(sum_of(self._unrouted))))
 
     def _forget(self, modality: str) -> None:
         """Without this Lightning would log the modality's last values again, in a step that has
@@ -131,25 +180,27 @@ class MultimodalModule(L.LightningModule):
             results.pop(f"training_step.{key}", None)
 
     def losses(self, batch: MultimodalBatch) -> Losses:
-        """The objective of a batch, under training routing."""
-        return multimodal_losses(self.net, self.net(batch), batch, self.config.z_loss)
+        """The objective of a batch, under training routing; in training, of its step's share."""
+        counts = loss_counts(self.net, batch)
+        of_step = summed_counts(counts) if self.training and self.net.distributed else None
+        return multimodal_losses(self.net, self.net(batch), batch, self.config.z_loss, of_step)
 
     def validation_step(self, batch: MultimodalBatch, batch_idx: int) -> None:
-        losses = self.losses(batch)
-        for modality, count in losses.counts.items():
-            total = losses.sums[modality]
-            self._sums[modality] = self._sums.get(modality, torch.zeros_like(total)) + total
-            self._counts[modality] += count
+        self._validated.append(self.losses(batch))
 
     def on_validation_epoch_end(self) -> None:
-        for modality, total in self._sums.items():
-            if self._counts[modality]:
-                mean = total / self._counts[modality]
+        counts = {
+            modality: sum(each.counts[modality] for each in self._validated)
+            for modality in self._validated[0].counts
+        }
+        sums = summed_by_modality(self._validated)
+        for modality, count in summed_counts(counts).items():
+            if count:
+                mean = sums[modality] / count
                 self.log(f"val/{modality}/loss", mean)
                 if modality != self.net.diffused:
                     self.log(f"val/{modality}/perplexity", mean.exp())
-        self._sums.clear()
-        self._counts.clear()
+        self._validated.clear()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         if self._logs_now:
@@ -164,31 +215,33 @@ class MultimodalModule(L.LightningModule):
         """``train/grad_norm/<tower>``: gradient norm of each tower's weights before clipping;
         embeddings and heads count as ``heads``.
         """
-        squares: dict[str, list[Tensor]] = defaultdict(list)
-        towers = {
-            id(parameter): tower
-            for module in self.net.modules()
-            if isinstance(module, Towers)
-            for tower, part in module.tower.items()
-            for parameter in part.parameters()
-        }
-        for parameter in self.net.parameters():
-            if parameter.grad is not None:
-                tower = towers.get(id(parameter), "heads")
-                squares[tower].append(parameter.grad.detach().float().square().sum())
-        return {
-            f"train/grad_norm/{tower}": torch.stack(parts).sum().sqrt()
-            for tower, parts in squares.items()
-        }
+        norms = gradient_norms(self.net)
+        return {f"train/grad_norm/{tower}": norm for tower, norm in norms.items()}
 
     def unrouted_shares(self, batch: MultimodalBatch) -> dict[str, Tensor]:
         """``train/unrouted/<modality>``: share of a modality's tokens that no expert of a layer
         chose in the last forward pass, mean over layers; empty without expert choice.
         """
-        shares: dict[str, list[Tensor]] = defaultdict(list)
+        return self._shares(self.unrouted_counts(batch))
+
+    def unrouted_counts(self, batch: MultimodalBatch) -> Tensor:
+        """By modality the tokens that no expert of a layer chose in the last forward pass, and all
+        tokens that one could, summed over layers [M, 2].
+        """
+        names = self.net.transformer.wiring.modalities
+        counts_M2 = torch.zeros(len(names), 2, device=batch.token_BS.device)
         for each in last_taken(self.net, batch):
-            shares[each.modality].append(each.unrouted_M.float().mean())
-        return {f"train/unrouted/{name}": torch.stack(each).mean() for name, each in shares.items()}
+            counts_M2[names.index(each.modality), 0] += each.unrouted_M.sum()
+            counts_M2[names.index(each.modality), 1] += len(each.unrouted_M)
+        return counts_M2
+
+    def _shares(self, counts_M2: Tensor) -> dict[str, Tensor]:
+        names = self.net.transformer.wiring.modalities
+        return {
+            f"train/unrouted/{name}": counts_2[0] / counts_2[1]
+            for name, counts_2 in zip(names, counts_M2, strict=True)
+            if counts_2[1]
+        }
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         assert self.trainer.max_steps > 0, "a run's length is given in steps"

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mot_lab.data.datamodule import MultimodalDataModule
 from mot_lab.data.prepare import DataConfig
+from mot_lab.distributed.sharded_checkpoint import is_sharded
 from mot_lab.module import ModelConfig, MultimodalModule
 from mot_lab.parsing import from_dict, under
 from mot_lab.runtime.averaging import averages_in
@@ -78,7 +79,7 @@ def read_saved(path: Path) -> SavedModel:
     Raises:
         ValueError: neither, one that is cut short, or of something else.
     """
-    return _read_export(path) if path.is_dir() else _read_checkpoint(path)
+    return _read_export(path) if path.is_dir() and not is_sharded(path) else _read_checkpoint(path)
 
 
 def is_export(path: Path) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mot_lab.backbones.attending import Kernel
+from mot_lab.backbones.transformer import ExpertGroup
 from mot_lab.backbones.wiring import Arm, Wiring, parse_arm
 from mot_lab.limits import MOST_STEPS, require_between
 from mot_lab.module import ModelConfig
@@ -16,7 +17,9 @@ from mot_lab.upcycling.start import start_sentence
 
 MOST_NORM = 1e6
 MOST_WORKERS = 256
+MOST_DEVICES = 4096
 OVERRIDE_KEYS = ("arm", "model", "training")
+Strategy = Literal["ddp", "fsdp2"]
 SAID = ("model.start_from", "model.freeze.towers", "model.freeze.vocabulary")  # in words
 
 
@@ -46,6 +49,18 @@ class TrainingConfig:
             (FlexAttention), and cannot train on the CPU; ``auto`` is ``flex`` on a GPU for rows of
             1,024 places and more, because others gained by it there (1.59 times as many steps of
             BAGEL), else ``sdpa``.
+        devices: processes of a run on each machine, a GPU each, or sharing out the run's cores; the
+            rows of a batch are shared out between all of them.
+        num_nodes: machines of a run; more than one only where its processes are started from
+            outside (``docs/distributed.md``).
+        strategy: of several processes. ``ddp`` keeps all weights in each; ``fsdp2`` shards
+            weights, gradients and optimiser over them.
+        accumulate: passes that an optimiser step is made in, each over an equal part of the batch's
+            rows: memory for time.
+        expert_group: among which tokens experts choose, where several processes train together:
+            those of all (``global``), as one process would, or each process's own (``rank``), as
+            papers do, which saves an exchange of router scores in every layer. In both, tokens of
+            one pass only (``accumulate``).
     """
 
     steps: int = 1000
@@ -60,16 +75,41 @@ class TrainingConfig:
     spike_sigmas: float = 0.0
     recompute: bool = False
     attention: Kernel = "auto"
+    devices: int = 1
+    num_nodes: int = 1
+    strategy: Strategy = "ddp"
+    accumulate: int = 1
+    expert_group: ExpertGroup = "global"
 
     def __post_init__(self) -> None:
         cadence = ("val_every", "log_every", "checkpoint_every")
         require_between(self, 1, MOST_STEPS, "steps", *cadence)
         require_between(self, 0, MOST_NORM, "gradient_clip", "spike_sigmas")
         require_between(self, 0, MOST_WORKERS, "num_workers")
+        require_between(self, 1, MOST_DEVICES, "devices", "num_nodes", "accumulate")
         if not 0 <= self.average_decay < 1:
             raise ValueError(f"average_decay {self.average_decay} must be at least 0 and below 1")
         if self.val_every > self.steps:
             raise ValueError(f"val_every {self.val_every} is more than the {self.steps} steps")
+
+    @property
+    def processes(self) -> int:
+        """That train a run together."""
+        return self.devices * self.num_nodes
+
+    def expert_groups(self) -> int:
+        """Groups that the tokens of an optimiser step fall into, among each of which experts
+        choose.
+        """
+        return self.accumulate * (self.processes if self.expert_group == "rank" else 1)
+
+    def require_rows(self, rows: int) -> None:
+        """Raises ValueError where the rows of a batch cannot be shared out."""
+        if rows % (self.processes * self.accumulate):
+            raise ValueError(
+                f"data.rows {rows} must be a multiple of training.devices {self.devices} x "
+                f"training.num_nodes {self.num_nodes} x training.accumulate {self.accumulate}"
+            )
 
 
 @dataclass(frozen=True)
@@ -138,6 +178,11 @@ def _study_arm(
         model.freeze.require_towers(arm.wiring)
     except ValueError as error:
         raise ValueError(f"arm {name!r}: model.{error}") from None
+    if model.compile and training.strategy == "fsdp2":
+        raise ValueError(
+            f"arm {name!r}: model.compile is not available with training.strategy fsdp2: "
+            "leave one of them out"
+        )
     changed = [f"{key}={value}" for key, value in flatten(changes).items() if key not in SAID]
     described = [arm.description, *([", ".join(changed)] if changed else [])]
     if model.start_from is not None:

@@ -77,7 +77,7 @@ def study_record(
         "paper": config.paper,
         "step_time_ratios": config.step_time_ratios,
         "starts": starts(runs),
-        "notes": [*start_notes(runs), *skipped_notes(runs)],
+        "notes": [*start_notes(runs), *process_notes(runs), *skipped_notes(runs)],
     }
 
 
@@ -117,6 +117,31 @@ def start_notes(runs: Sequence[Run]) -> list[str]:
             f"average{codec[start['codec']]}. What that model cost to train is in no figure here."
         )
     return notes
+
+
+def process_notes(runs: Sequence[Run]) -> list[str]:
+    """A sentence on every arm that several processes trained together, or in several passes."""
+    notes = []
+    for run in {run.arm: run for run in runs}.values():
+        training = run.study_arm.training
+        if training.processes * training.accumulate == 1:
+            continue
+        sentence = (
+            f"{run.arm} was trained by {_number(training.processes, 'process', 'es')} "
+            f"({training.strategy}), every step in {_number(training.accumulate, 'pass', 'es')}"
+        )
+        if run.study_arm.wiring.experts:
+            of = "all processes" if training.expert_group == "global" else "each process by itself"
+            sentence += (
+                f"; its experts chose among the tokens of {of} in each pass, in "
+                f"{_number(training.expert_groups(), 'group', 's')} a step"
+            )
+        notes.append(f"{sentence}. Step times are of one process.")
+    return notes
+
+
+def _number(count: int, what: str, plural: str) -> str:
+    return f"{count} {what}{plural if count > 1 else ''}"
 
 
 def skipped_notes(runs: Sequence[Run]) -> list[str]:

@@ -8,11 +8,12 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from mot_lab.config import StudyConfig
 from mot_lab.data.datamodule import MultimodalDataModule
 from mot_lab.data.digests import data_digests
+from mot_lab.distributed.launch import launch, launched_plugins, started_elsewhere
+from mot_lab.distributed.strategies import make_strategy
 from mot_lab.module import MultimodalModule
 from mot_lab.plain import plain
 from mot_lab.runtime.averaging import ExponentialMovingAverage
@@ -30,9 +31,15 @@ from mot_lab.upcycling.start import start_digest
 from mot_lab.utilisation import StepWork
 
 CHECKPOINT = "checkpoint.ckpt"
+# How a run is executed, not what it is.
+EXECUTION = (
+    *("num_workers", "recompute", "attention"),
+    *("devices", "num_nodes", "strategy", "accumulate", "expert_group"),
+)
 
 # Lightning's advice and banners would come once per run, between the progress bars.
-logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+for _name in ("lightning.pytorch", "lightning.fabric"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True)
@@ -74,18 +81,24 @@ class Run:
     def is_trained(self) -> bool:
         """Whether the run reached its last step."""
         folder = self.folder
-        return folder.record_path.exists() and folder.record().status == "finished"
+        return self.record_exists() and folder.record().status == "finished"
+
+    def record_exists(self) -> bool:
+        """Whether the run was begun."""
+        return self.folder.record_path.exists()
 
     def settings(self) -> dict[str, Any]:
         """What determines the run, as plain values; kept beside it as ``config.yaml``, together
         with the digests of the batches that it saw (`mot_lab.data.digests`), and of what it starts
         from. Batches are the same for every number of workers, gradients with and without
-        recomputation, and but for rounding those of both attention kernels: these may be other
-        ones when a run goes on.
+        recomputation, and but for rounding those of both attention kernels and of every number of
+        processes and passes: these may be other ones when a run goes on. Where experts choose among
+        a part of a step's tokens, it matters how many parts there are.
         """
         training = plain(self.study_arm.training)
-        for same in ("num_workers", "recompute", "attention"):
+        for same in EXECUTION:
             del training[same]
+        groups = self.study_arm.training.expert_groups()
         start = self.study_arm.model.start_from
         return {
             **({"started_from": start_digest(start)} if start is not None else {}),
@@ -95,6 +108,7 @@ class Run:
             "data": plain(self.config.data),
             "model": plain(self.study_arm.model),
             "training": training,
+            **({"expert_groups": groups} if groups > 1 and self.study_arm.wiring.experts else {}),
         }
 
     def module(self) -> MultimodalModule:
@@ -103,12 +117,14 @@ class Run:
         module = MultimodalModule(self.study_arm.model, data, self.study_arm.spec, self.seed)
         module.net.transformer.recompute = self.study_arm.training.recompute
         module.net.transformer.kernel = self.study_arm.training.attention
+        module.net.transformer.expert_group = self.study_arm.training.expert_group
         return module
 
     def data_module(self) -> MultimodalDataModule:
         """The batches that the run is trained and validated on."""
+        training = self.study_arm.training
         return MultimodalDataModule(
-            self.config.data, self.seed, self.study_arm.training.num_workers
+            self.config.data, self.seed, training.num_workers, training.accumulate
         )
 
     def trainer_settings(self) -> dict[str, Any]:
@@ -118,7 +134,8 @@ class Run:
             "max_steps": training.steps,
             "precision": precision(training.precision),
             "gradient_clip_val": training.gradient_clip,
-            "val_check_interval": training.val_every,
+            "val_check_interval": training.val_every * training.accumulate,
+            "accumulate_grad_batches": training.accumulate,
             "log_every_n_steps": training.log_every,
         }
 
@@ -147,16 +164,38 @@ def train(run: Run, tracking_uri: str | None, work: StepWork | None = None) -> N
     """
     stop_if_asked()  # a worker that was told to end may still be handed its next run
     config = run.study_arm.training
+    together = config.processes > 1 or config.strategy == "fsdp2"
+    here = not together or started_elsewhere()
+    if config.num_nodes > 1 and not here:
+        raise ValueError(
+            f"training.num_nodes {config.num_nodes}: a run on several machines is started by "
+            f"torchrun or srun, {config.devices} processes on each (docs/distributed.md)"
+        )
+    settings = {**run.settings(), "digests": data_digests(run.data_module(), config.steps)}
+    if work is not None and torch.cuda.is_available():
+        work = work.on(config.processes)
+    if here:
+        train_here(run, settings, tracking_uri, work)
+        return
+    if run.record_exists():
+        run.folder.require_config(settings)
+    launch(train_here, config.devices, run, settings, tracking_uri, work)
+
+
+def train_here(
+    run: Run, settings: dict[str, Any], tracking_uri: str | None, work: StepWork | None
+) -> None:
+    """`train`, in a process of the run.
+
+    Args:
+        run, tracking_uri, work: as there.
+        settings: of the run, with the digests of its data.
+    """
+    config = run.study_arm.training
     data = run.data_module()
-    digests = data_digests(data, config.steps)
     L.seed_everything(run.seed, verbose=False)
     logger = RunLogger(
-        run.folder.path,
-        run.config.name,
-        run.arm,
-        run.seed,
-        {**run.settings(), "digests": digests},
-        tracking_uri=tracking_uri,
+        run.folder.path, run.config.name, run.arm, run.seed, settings, tracking_uri=tracking_uri
     )
     saving = StepCheckpoint(run.checkpoint, config.checkpoint_every)
     callbacks: list[Callback] = [
@@ -171,14 +210,15 @@ def train(run: Run, tracking_uri: str | None, work: StepWork | None = None) -> N
     trainer = L.Trainer(
         **run.trainer_settings(),
         accelerator="auto",
-        devices=1,
+        devices=config.devices,
+        num_nodes=config.num_nodes,
+        strategy=make_strategy(config),
+        use_distributed_sampler=False,  # the sampler knows its process
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         logger=logger,
         callbacks=callbacks,
-        # Named, else Lightning finds SLURM and takes ranks and signals from it (or, beside a job,
-        # prints advice on srun)
-        plugins=[AtomicCheckpointIO(), LightningEnvironment()],
+        plugins=[AtomicCheckpointIO(), *launched_plugins()],
         enable_model_summary=False,
         enable_progress_bar=False,
         default_root_dir=run.folder.path,
@@ -198,7 +238,7 @@ class StartFile(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, MultimodalModule)
-        if pl_module.started is not None:
+        if pl_module.started is not None and trainer.is_global_zero:
             write_json(self.path, pl_module.started)
 
 

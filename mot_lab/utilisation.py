@@ -8,7 +8,7 @@ table worth the name, so its peak is what one large matrix product reaches on as
 is measured, and said.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -60,6 +60,11 @@ class StepWork:
 
     flops: float
     peak: Peak
+
+    def on(self, processes: int) -> "StepWork":
+        """The same work on so many times the hardware."""
+        peak = replace(self.peak, flops_per_second=processes * self.peak.flops_per_second)
+        return replace(self, peak=peak)
 
     def utilisation(self, seconds: float) -> float:
         """Model-FLOP utilisation of a step of that length, 1 is all of the peak."""

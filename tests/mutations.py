@@ -169,8 +169,8 @@ MUTATIONS = [
     Mutation(
         "leak: causal routing that is the training routing",
         "mot_lab/backbones/expert_choice.py",
-        "return self._causal(x_TD) if self.causal else self._training(x_TD)",
-        "return self._training(x_TD)",
+        "        if self.causal:\n            return self._causal(x_TD)\n",
+        "        if self.causal:\n            return self._training(x_TD)\n",
         "tests/backbones/test_causal_routing.py"
         "::test_a_token_is_routed_the_same_whatever_stands_beside_it",
     ),
@@ -208,6 +208,20 @@ MUTATIONS = [
         "return self.logits(x_TD).sigmoid() > self.threshold",
         "return self.logits(x_TD) > self.threshold",
         "tests/backbones/test_causal_routing.py::test_is_the_loop_over_tokens",
+    ),
+    Mutation(
+        "losses divided by one process's counts",
+        "mot_lab/distributed/ranks.py",
+        "return [sum(each) for each in zip(*gathered(numbers_K), strict=True)]",
+        "return list(numbers_K)",
+        "tests/distributed/test_gradients.py::test_loss_and_gradients_are_those_of_one_process",
+    ),
+    Mutation(
+        "every process on the first one's rows",
+        "mot_lab/data/sampler.py",
+        "self.first = rank * self.share",
+        "self.first = 0",
+        "tests/data/test_datamodule.py::test_processes_and_parts_share_out_the_same_batches",
     ),
 ]
 

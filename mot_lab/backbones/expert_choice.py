@@ -5,9 +5,14 @@ The choice looks at all tokens at once, later ones too: losses under this traini
 nothing may be generated with it. Causal routing leaves the choice to an auxiliary router that reads
 each token alone (`mot_lab.backbones.auxiliary_router`).
 
+Where several processes train together, each may choose among its own tokens or all among those of
+all processes (`mot_lab.distributed.routing`); the second is what one process alone would choose.
+
 Shapes: T tokens of the tower, D width, F hidden width, E experts, K tokens per expert under
-training routing, R pairs of an expert and a token that it takes under causal routing.
+training routing, P pairs of an expert and a token that it takes, R processes, C cells of the tower.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +20,7 @@ from torch.nn import functional as F
 
 from mot_lab.backbones.auxiliary_router import AuxiliaryRouter
 from mot_lab.backbones.written_out import swiglu
+from mot_lab.distributed.routing import best, taken_of_all
 
 
 def capacity(tokens: int, experts: int) -> int:
@@ -39,6 +45,8 @@ class ExpertChoice(nn.Module):
             network: training and its checkpoints know nothing of it.
         causal: whether ``auxiliary`` decides (`Transformer.routing` sets it).
         taken_TE: bool, which expert took which token in the last forward pass.
+        sizes_RC: of the next forward pass, the tower's tokens on every process by cell, where
+            experts choose among those of all; None where they choose among this process's.
     """
 
     def __init__(self, width: int, hidden: int, experts: int, gate: str) -> None:
@@ -50,6 +58,7 @@ class ExpertChoice(nn.Module):
         self.auxiliary: AuxiliaryRouter | None = None
         self.causal = False
         self.taken_TE: Tensor | None = None
+        self.sizes_RC: Sequence[Sequence[int]] | None = None
 
     def scores(self, x_TD: Tensor) -> Tensor:
         """Router scores [T, E] in fp32 at least: ties in bf16 would make top-k arbitrary."""
@@ -60,14 +69,18 @@ class ExpertChoice(nn.Module):
 
     def forward(self, x_TD: Tensor) -> Tensor:
         """[T, D] -> [T, D]; a token that no expert took gets zeros, under either routing."""
-        return self._causal(x_TD) if self.causal else self._training(x_TD)
+        if self.causal:
+            return self._causal(x_TD)
+        return self._training(x_TD) if self.sizes_RC is None else self._of_all(x_TD, self.sizes_RC)
 
     def _training(self, x_TD: Tensor) -> Tensor:
         """Every expert takes its k best tokens."""
         tokens, width = x_TD.shape
         experts = self.router.out_features
         k = capacity(tokens, experts)
-        score_EK, chosen_EK = self.scores(x_TD).t().topk(k, dim=1)
+        score_TE = self.scores(x_TD)
+        chosen_EK = best(score_TE, k)
+        score_EK = score_TE.t().gather(1, chosen_EK)
         chosen = chosen_EK.flatten()
         x_EKD = x_TD.index_select(0, chosen).view(experts, k, width)
         y_EKD = _swiglu(x_EKD, self.gate_up_EDF, self.down_EFD)
@@ -81,20 +94,32 @@ class ExpertChoice(nn.Module):
         them (MoMa, section 2.4). A token's output depends on that token alone.
         """
         assert self.auxiliary is not None, "Transformer.routing refuses this"
+        return self._taken(x_TD, self.scores(x_TD), self.auxiliary.takes(x_TD))
+
+    def _of_all(self, x_TD: Tensor, sizes_RC: Sequence[Sequence[int]]) -> Tensor:
+        """Every expert takes its k best tokens of all processes, and works on those of this one.
+
+        How many that are the host must know, and waits for the device.
+        """
         score_TE = self.scores(x_TD)
-        self.taken_TE = self.auxiliary.takes(x_TD)
-        expert_R, place_R = self.taken_TE.t().nonzero(as_tuple=True)  # expert after expert
-        rows = torch.bincount(expert_R, minlength=self.router.out_features).tolist()
-        parts = [
-            _swiglu(x_RD, self.gate_up_EDF[expert], self.down_EFD[expert])
-            for expert, x_RD in enumerate(x_TD[place_R].split(rows))
-            if rows[expert]
-        ]
-        if not parts:
+        k = capacity(sum(map(sum, sizes_RC)), self.router.out_features)
+        return self._taken(x_TD, score_TE, taken_of_all(score_TE, sizes_RC, k))
+
+    def _taken(self, x_TD: Tensor, score_TE: Tensor, taken_TE: Tensor) -> Tensor:
+        """Every expert's output for what it took, weighed by the scores. Where gradients are wanted
+        an expert that took nothing is called all the same: its weights have one, zero, on every
+        process.
+        """
+        self.taken_TE = taken_TE
+        expert_P, place_P = taken_TE.t().nonzero(as_tuple=True)  # expert after expert
+        rows = torch.bincount(expert_P, minlength=self.router.out_features).tolist()
+        called = [e for e, taken in enumerate(rows) if taken or torch.is_grad_enabled()]
+        if not called:
             return torch.zeros_like(x_TD)
-        y_RD = torch.cat(parts)
-        y_RD = y_RD * score_TE[place_R, expert_R, None].to(y_RD.dtype)
-        return torch.zeros_like(x_TD).index_add(0, place_R, y_RD.to(x_TD.dtype))
+        parts = x_TD[place_P].split(rows)
+        y_PD = torch.cat([_swiglu(parts[e], self.gate_up_EDF[e], self.down_EFD[e]) for e in called])
+        y_PD = y_PD * score_TE[place_P, expert_P, None].to(y_PD.dtype)
+        return torch.zeros_like(x_TD).index_add(0, place_P, y_PD.to(x_TD.dtype))
 
     def forward_flops(self, tokens: float) -> float:
         """The dense feed-forward's (n / E tokens in each of E experts) and the router's 2 D E."""

@@ -21,12 +21,14 @@ from mot_lab.backbones.feed_forward import FeedForward, swiglu_hidden
 from mot_lab.backbones.grouping import TokenGroups
 from mot_lab.backbones.towers import Towers
 from mot_lab.backbones.wiring import Wiring
+from mot_lab.distributed.ranks import gathered, ranks
 from mot_lab.limits import require_between, require_positive
 
 if TYPE_CHECKING:
     from mot_lab.backbones.cache import LayerCache
 
 Routing = Literal["training", "causal"]
+ExpertGroup = Literal["global", "rank"]
 
 # Upper bounds far above the paper's 7B (width 4,096, 32 layers).
 MOST_WIDTH = 65_536
@@ -163,6 +165,8 @@ class Transformer(nn.Module):
         recompute: keep no more of a block for the backward pass than its input, and compute the
             rest again (activation checkpointing): memory for about a third more time.
         kernel: of attention (`mot_lab.backbones.attending`).
+        expert_group: where several processes train together, experts choose among the tokens of
+            all (``global``) or each process's among its own (``rank``).
     """
 
     def __init__(self, config: TransformerConfig, wiring: Wiring) -> None:
@@ -171,6 +175,7 @@ class Transformer(nn.Module):
         self.wiring = wiring
         self.recompute = False
         self.kernel: Kernel = "auto"
+        self.expert_group: ExpertGroup = "global"
         self.blocks = nn.ModuleList(Block(config, wiring) for _ in range(config.layers))
         self.final_norm = Towers(
             wiring, "norms", lambda _: nn.RMSNorm(config.width, eps=config.norm_eps)
@@ -239,6 +244,22 @@ class Transformer(nn.Module):
             for tower, module in block.feed_forward.tower.items()
             if isinstance(module, ExpertChoice)
         ]
+
+    def share_experts(self, groups: TokenGroups | None) -> None:
+        """Say among which tokens the experts of the next forward pass choose: those of all
+        processes, if their group is ``global``, else this one's.
+
+        Args:
+            groups: of this process's tokens, where all processes call this; None where one is at
+                work alone.
+        """
+        modules = self.expert_choice()
+        of_all = groups is not None and self.expert_group == "global" and ranks() > 1
+        sizes_RC = gathered(groups.sizes) if modules and groups is not None and of_all else None
+        for layer, tower, module in modules:
+            towers = self.layers[layer].feed_forward
+            cells = towers.cells[list(towers.tower).index(tower)]
+            module.sizes_RC = sizes_RC and [[sizes[cell] for cell in cells] for sizes in sizes_RC]
 
     def set_auxiliary_routers(self, routers: Mapping[str, AuxiliaryRouter]) -> None:
         """Give every expert-choice feed-forward its router, by ``layer/tower``.

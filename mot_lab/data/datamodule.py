@@ -1,6 +1,13 @@
-"""The LightningDataModule: batches whose order and noise are a function of (seed, step)."""
+"""The LightningDataModule: batches whose order and noise are a function of (seed, step).
 
+However many processes share a batch, and in however many passes they go through it, the rows of a
+step are the same.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import lightning as L
@@ -28,9 +35,29 @@ class PackedRows(Dataset[tuple[int, Row]]):
         return index, pack_row(self.stream, self.layout, (*self.seed, index))
 
 
-def _collate(indexed: list[tuple[int, Row]], layout: Layout) -> MultimodalBatch:
-    step = indexed[0][0] // len(indexed)
-    return collate([row for _, row in indexed], step, layout)
+def _collate(indexed: list[tuple[int, Row]], layout: Layout, all_rows: int) -> MultimodalBatch:
+    """Rows of a batch that has so many on all processes."""
+    batch = collate([row for _, row in indexed], indexed[0][0] // all_rows, layout)
+    return replace(batch, all_rows=all_rows)
+
+
+class PassLoader(TimedLoader[tuple[int, Row]]):
+    """Batches that know what the other passes of their step hold."""
+
+    passes = 1
+
+    def __iter__(self) -> Iterator[MultimodalBatch]:  # type: ignore[override]
+        batches = super().__iter__()
+        while step := list(islice(batches, self.passes)):
+            yield from _with_step_counts(step) if self.passes > 1 else step
+
+
+def _with_step_counts(passes: list[MultimodalBatch]) -> list[MultimodalBatch]:
+    targets = {
+        name: sum(each.target_counts[name] for each in passes) for name in passes[0].target_counts
+    }
+    images = sum(each.num_images for each in passes)
+    return [replace(each, step_targets=targets, step_images=images) for each in passes]
 
 
 class MultimodalDataModule(L.LightningDataModule):
@@ -40,11 +67,17 @@ class MultimodalDataModule(L.LightningDataModule):
         config: what they hold.
         seed: of the order and the noise of training; validation has the configuration's own.
         num_workers: processes that pack ahead; the batches are the same for every number.
+        parts: that each batch is cut into, one for each pass of a step, where the Trainer's
+            ``accumulate_grad_batches`` is as many: memory for time.
     """
 
-    def __init__(self, config: DataConfig, seed: int = 0, num_workers: int = 0) -> None:
+    def __init__(
+        self, config: DataConfig, seed: int = 0, num_workers: int = 0, parts: int = 1
+    ) -> None:
         super().__init__()
-        self.config, self.seed, self.num_workers = config, seed, num_workers
+        if config.rows % parts:
+            raise ValueError(f"rows {config.rows} do not divide into {parts} parts")
+        self.config, self.seed, self.num_workers, self.parts = config, seed, num_workers, parts
         self._prepared: PreparedData | None = None
 
     @property
@@ -65,25 +98,38 @@ class MultimodalDataModule(L.LightningDataModule):
             self.prepared.stream(split)
 
     def train_loader(self, steps: int, start: int = 0) -> TimedLoader[tuple[int, Row]]:
-        """The batches of steps ``start .. steps - 1``."""
+        """The batches of steps ``start .. steps - 1``, whole."""
         return self._loader("train", (self.seed, TRAIN), steps, start)
 
     def held_out_loader(self, split: str) -> TimedLoader[tuple[int, Row]]:
-        """The fixed evaluation batches of a held-out split."""
-        seed = (self.config.seed, HELD_OUT)
-        return self._loader(split, seed, self.config.val_rows // self.config.rows, 0)
+        """The fixed evaluation batches of a held-out split, whole."""
+        return self._held_out(split, 0, 1)
 
     def train_dataloader(self) -> TimedLoader[tuple[int, Row]]:
-        """From the step the trainer stands at; Lightning calls this after restoring it."""
+        """This process's share, from the step the trainer stands at; Lightning calls this after
+        restoring it.
+        """
         assert self.trainer is not None
-        accumulated = self.trainer.accumulate_grad_batches
-        return self.train_loader(
-            self.trainer.max_steps * accumulated, self.trainer.global_step * accumulated
-        )
+        passes = self.trainer.accumulate_grad_batches
+        steps, start = self.trainer.max_steps * passes, self.trainer.global_step * passes
+        seed = (self.seed, TRAIN)
+        loader = self._loader("train", seed, steps, start, self.parts, *self._place())
+        loader.passes = passes
+        return loader
 
     def val_dataloader(self) -> TimedLoader[tuple[int, Row]]:
-        """The same batches, noise and noise levels at every evaluation."""
-        return self.held_out_loader("val")
+        """This process's share of the same batches, noise and noise levels at every evaluation."""
+        return self._held_out("val", *self._place())
+
+    def _place(self) -> tuple[int, int]:
+        """Rank of this process, and how many there are."""
+        assert self.trainer is not None
+        return self.trainer.global_rank, self.trainer.world_size
+
+    def _held_out(self, split: str, rank: int, ranks: int) -> PassLoader:
+        steps = self.config.val_rows // self.config.rows
+        seed = (self.config.seed, HELD_OUT)
+        return self._loader(split, seed, steps, 0, 1, rank, ranks)
 
     def state_dict(self) -> dict[str, Any]:
         """The configuration, so that a checkpoint says which data it is of."""
@@ -97,12 +143,20 @@ class MultimodalDataModule(L.LightningDataModule):
             )
 
     def _loader(
-        self, split: str, seed: tuple[int, ...], steps: int, start: int
-    ) -> TimedLoader[tuple[int, Row]]:
-        rows = PackedRows(self.prepared.stream(split), self.prepared.layout, seed)
-        return TimedLoader(
-            rows,
-            batch_sampler=StepSampler(self.config.rows, steps, start),
-            collate_fn=partial(_collate, layout=self.prepared.layout),
+        self,
+        split: str,
+        seed: tuple[int, ...],
+        steps: int,
+        start: int,
+        parts: int = 1,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> PassLoader:
+        """Batches, or equal parts of them, of whose rows this process has its share."""
+        rows = self.config.rows // parts
+        return PassLoader(
+            PackedRows(self.prepared.stream(split), self.prepared.layout, seed),
+            batch_sampler=StepSampler(rows, steps, start, rank, ranks),
+            collate_fn=partial(_collate, layout=self.prepared.layout, all_rows=rows),
             num_workers=self.num_workers,
         )

@@ -7,7 +7,10 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from mot_lab.distributed.ranks import of_here
 
 
 class ExponentialMovingAverage(Callback):
@@ -16,7 +19,7 @@ class ExponentialMovingAverage(Callback):
     Training and validation use the raw weights (the curves are those of the optimiser); evaluation
     opts in with :meth:`averaged_weights`, or :func:`averages_in` for a checkpoint. At update ``n``
     the decay is ``min(decay, (1 + n) / (10 + n))``, so that a short run is not dominated by its
-    initial weights.
+    initial weights. Averages of sharded weights are sharded like them.
     """
 
     def __init__(self, decay: float = 0.999) -> None:
@@ -29,7 +32,7 @@ class ExponentialMovingAverage(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         restored, self.averages = self.averages, _copies(pl_module)
-        self._weights = [weight.detach() for weight in _trainable(pl_module).values()]
+        self._weights = [of_here(w.detach()) for w in _trainable(pl_module).values()]
         if restored:
             load_weights(self.averages, restored)
 
@@ -39,7 +42,7 @@ class ExponentialMovingAverage(Callback):
         if trainer.global_step == self.updates:  # still accumulating gradients
             return
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        averages = list(self.averages.values())
+        averages = [of_here(average) for average in self.averages.values()]
         get_ema_multi_avg_fn(decay)(averages, self._weights, self.updates)
         self.updates = trainer.global_step
 
@@ -94,7 +97,10 @@ def load_weights(target: dict[str, Any], source: dict[str, Tensor]) -> None:
         names = sorted(target.keys() ^ source.keys())
         raise ValueError(f"averaged weights of another model: only on one side are {names[:5]}")
     for name, tensor in target.items():
-        tensor.copy_(source[name])
+        given = source[name]
+        if isinstance(tensor, DTensor) and not isinstance(given, DTensor):
+            given = distribute_tensor(given, tensor.device_mesh, tensor.placements)
+        tensor.copy_(given)
 
 
 def _trainable(module: nn.Module) -> dict[str, nn.Parameter]:

@@ -7,6 +7,7 @@ appears whole or not at all, and it is written when everything that belongs to a
 """
 
 import pickle
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,9 +19,11 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from mot_lab.distributed.ranks import largest
+from mot_lab.distributed.sharded_checkpoint import is_sharded, load_whole
 from mot_lab.parsing import one_line
 from mot_lab.runtime.files import atomic_file, not_written
-from mot_lab.runtime.signals import begin_steps, end_steps, stop_code, stop_if_asked
+from mot_lab.runtime.signals import Stopped, begin_steps, end_steps, stop_code
 
 TRAINING_STATE = ("callbacks", "optimizer_states", "lr_schedulers", "global_step", "epoch")
 
@@ -34,9 +37,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if storage_options is not None:
             raise ValueError(f"storage_options={storage_options!r}: checkpoints are local files")
         target = _local(path)
+        sharded = is_sharded(target)  # of another strategy: it is replaced at the very end
         try:
-            with atomic_file(target) as file:
+            whole = target.with_name(f"{target.name}.whole") if sharded else target
+            with atomic_file(whole) as file:
                 torch.save(checkpoint, file)
+            if sharded:
+                shutil.rmtree(target)
+                whole.rename(target)
         except (OSError, RuntimeError) as error:  # torch.save turns a full disk into RuntimeError
             said = not_written(f"the checkpoint {target}", error)
             raise OSError(f"{said}. An earlier one under this name is whole.") from error
@@ -60,10 +68,14 @@ def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
         ValueError: there is no such file, it is not whole, or it holds more than plain data.
     """
     path = Path(path)
-    if not path.is_file():
+    sharded = is_sharded(path)
+    if not sharded and not path.is_file():
         raise ValueError(f"there is no checkpoint {path}")
     try:
-        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+        if sharded:
+            checkpoint = load_whole(path)
+        else:
+            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
@@ -146,9 +158,11 @@ class StepCheckpoint(Checkpoint):
     ) -> None:
         if batch_idx % trainer.accumulate_grad_batches:
             return
-        if stop_code() is not None or trainer.global_step % self.every_n_steps == 0:
+        asked = largest(stop_code() or 0)  # of any process: all end after the same step
+        if asked or trainer.global_step % self.every_n_steps == 0:
             self.save(trainer)
-        stop_if_asked()
+        if asked:
+            raise Stopped(asked)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.save(trainer)
@@ -164,6 +178,13 @@ class StepCheckpoint(Checkpoint):
         if trainer.global_step > self.saved_step:
             trainer.save_checkpoint(self.path)
             self.saved_step = trainer.global_step
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        # Training may go on with more or fewer batches in a step than it was saved with.
+        steps, each = checkpoint["global_step"], trainer.accumulate_grad_batches
+        _at_boundary(checkpoint["loops"]["fit_loop"], steps * each, steps)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]

@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
+from mot_lab.distributed.ranks import largest, of_here, rank, whole
 from mot_lab.runtime.spikes import RollingSpikes
 
 BadSteps = Literal["stop", "skip"]
@@ -66,8 +67,11 @@ class FiniteGuard(Callback):
     arrived, at most a few steps later and before anything is logged or saved. An optimiser on CUDA
     that is not fused has no such switch, and is waited for.
 
+    Several processes that train together have the same losses and gradient, and so the same view of
+    a step.
+
     Batches must have ``samples``, the numbers of their rows, and modules ``step_losses``, the
-    losses of the last batch by the name that they are logged under. The count of steps left out is
+    losses of the last step by the name that they are logged under. The count of steps left out is
     logged as ``train/skipped_steps`` and goes on with a resumed run. A checkpoint whose weights are
     not finite is never written.
 
@@ -101,7 +105,8 @@ class FiniteGuard(Callback):
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
     ) -> None:
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-        norm = torch.nn.utils.get_total_norm([w.grad for w in weights if w.grad is not None])
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        norm = whole(torch.nn.utils.get_total_norm(gradients))
         terms: dict[str, Tensor] = {**pl_module.step_losses, GRADIENT_NORM: norm}  # type: ignore[dict-item]
         found = {name: v.detach().float().to(norm.device) for name, v in terms.items()}
         watched = [name for name in (TOTAL_LOSS, GRADIENT_NORM) if name in found]
@@ -134,8 +139,9 @@ class FiniteGuard(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        bad = [name for name, w in checkpoint["state_dict"].items() if not w.isfinite().all()]
-        if bad:
+        weights = checkpoint["state_dict"]
+        bad = [name for name, w in weights.items() if not of_here(w).isfinite().all()]
+        if largest(len(bad)):  # of sharded weights, on any process
             raise BadStepError(
                 f"{self._run}the weights of step {trainer.global_step} are not finite "
                 f"({', '.join(bad[:3])}{', ..' if len(bad) > 3 else ''}) and are not saved; "
@@ -194,7 +200,9 @@ class FiniteGuard(Callback):
         last = list(range(step - MOST_IN_A_ROW, step))
         if self.bad_steps == "skip" and self.skipped[-MOST_IN_A_ROW:] != last:
             self.skipped.append(step)
-            print(f"{self._run}skipped optimiser step {step}: {what}", file=sys.stderr, flush=True)
+            if rank() == 0:
+                said = f"{self._run}skipped optimiser step {step}: {what}"
+                print(said, file=sys.stderr, flush=True)
             return
         self._checks.clear()
         good = ", ".join(

@@ -7,9 +7,15 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from mot_lab.distributed.ranks import gathered_objects, rank, ranks
+
 
 class RandomStateCheckpoint(Callback):
     """Python's, NumPy's and torch's generators go on from a checkpoint as if never interrupted.
+
+    Of several processes that train together each has its own. Training goes on with another number
+    of them too: nothing that is trained or logged is drawn from these generators, and those
+    processes that have no saved state keep the one that the run's seed gave them.
 
     The state is put back at the first batch rather than when the checkpoint is read, because
     building the data loaders in between draws from torch's generator.
@@ -19,10 +25,11 @@ class RandomStateCheckpoint(Callback):
         self._to_restore: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        return random_state()
+        return {"ranks": gathered_objects(random_state())}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._to_restore = state_dict
+        states = state_dict.get("ranks", [state_dict])  # before there were several, the state alone
+        self._to_restore = states[rank()] if rank() < len(states) else None
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -41,7 +48,7 @@ def random_state() -> dict[str, Any]:
         "python": [version, torch.tensor(words, dtype=torch.int64), gauss_next],
         "numpy": {**numpy_state, "state": {**numpy_state["state"], "key": keys}},
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": [torch.cuda.get_rng_state(each) for each in _devices()],
     }
 
 
@@ -51,11 +58,11 @@ def set_random_state(state: dict[str, Any]) -> None:
     Raises:
         ValueError: the state is of another number of CUDA devices than this machine has.
     """
-    devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if state["cuda"] and len(state["cuda"]) != devices:
+    devices = _devices()
+    if state["cuda"] and len(state["cuda"]) != len(devices):
         raise ValueError(
             f"the checkpoint holds the random state of {len(state['cuda'])} CUDA devices; "
-            f"here are {devices}"
+            f"here are {len(devices)}"
         )
     version, words, gauss_next = state["python"]
     random.setstate((version, tuple(words.tolist()), gauss_next))
@@ -64,4 +71,12 @@ def set_random_state(state: dict[str, Any]) -> None:
     np.random.set_state({**numpy_state, "state": {**numpy_state["state"], "key": keys}})  # noqa: NPY002
     torch.set_rng_state(state["torch"].cpu())
     if state["cuda"]:
-        torch.cuda.set_rng_state_all([cuda_state.cpu() for cuda_state in state["cuda"]])
+        for device, cuda_state in zip(devices, state["cuda"], strict=True):
+            torch.cuda.set_rng_state(cuda_state.cpu(), device)
+
+
+def _devices() -> list[int]:
+    """The CUDA devices of this process: its own, where each of several processes has one."""
+    if not torch.cuda.is_available():
+        return []
+    return [torch.cuda.current_device()] if ranks() > 1 else list(range(torch.cuda.device_count()))

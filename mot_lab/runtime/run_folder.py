@@ -18,6 +18,8 @@ import yaml
 from mot_lab.runtime.files import atomic_file, write_json
 from mot_lab.runtime.plain_files import parse_json, read_yaml
 
+SOMETIMES = ("expert_groups",)
+
 
 @dataclass
 class RunRecord:
@@ -91,9 +93,12 @@ class RunFolder:
         return record
 
     def require_config(self, config: dict[str, Any]) -> None:
-        """Raises ValueError where the folder's configuration differs in a key of ``config``."""
+        """Raises ValueError where the folder's configuration differs in a key of ``config``, or in
+        one that only some runs have.
+        """
         wanted = yaml.safe_load(yaml.safe_dump(config))
-        kept = {key: value for key, value in self.config().items() if key in wanted}
+        compared = {*wanted, *SOMETIMES}
+        kept = {key: value for key, value in self.config().items() if key in compared}
         if kept != wanted:
             changed = _first_difference(flatten(kept), flatten(wanted))
             raise ValueError(

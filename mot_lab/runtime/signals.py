@@ -192,5 +192,6 @@ def _on_parents_signal(number: int, frame: FrameType | None) -> None:
     if os.getpid() != _state.process:
         return
     _state.asked = number
+    stop_workers()  # the processes of a run, where this one has started them
     if not _state.steps_under_way:
         os._exit(128 + number)

@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mot_lab.data.loader import TimedLoader
+from mot_lab.distributed.ranks import summed
 from mot_lab.runtime.peak_memory import peak_bytes, reset_peak
 from mot_lab.utilisation import StepWork
 
@@ -47,6 +48,8 @@ class StepTimer(Callback):
     A step is timed from the end of the one before it to its own end, data included; a step during
     which validation ran or a checkpoint was written is left out. On CUDA the marks are events on
     the stream, so nothing waits for the device.
+
+    Of several processes that train together the first one's times count, and the tokens of all.
 
     Batches must have ``counts``, tokens per modality as host ints, and come from a `TimedLoader`.
 
@@ -165,7 +168,11 @@ class StepTimer(Callback):
         """Seconds, tokens and waiting of the steps timed since the last log; their marks go."""
         self._collect_firsts()
         timed, self._timed = self._timed, []
-        steps = [(_seconds_between(s.start, s.end), s.tokens, s.waited) for s in timed]
+        tokens = summed([s.tokens for s in timed]) if timed else []
+        steps = [
+            (_seconds_between(s.start, s.end), of_all, s.waited)
+            for s, of_all in zip(timed, tokens, strict=True)
+        ]
         self._measured.extend(steps)
         return steps
 

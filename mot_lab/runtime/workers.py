@@ -59,6 +59,11 @@ def worker_pool(processes: int, gpus: Sequence[str] = ()) -> ProcessPoolExecutor
 def _begin(threads: int, free: "Queue[str] | None") -> None:
     if free is not None:  # before anything asks CUDA, which reads it once
         os.environ[VISIBLE] = free.get()
+    begin_worker(threads)
+
+
+def begin_worker(threads: int) -> None:
+    """For a new process: its share of the cores, and its end with that of its parent."""
     quiet_libraries()
     follow_parent()
     torch.set_num_threads(threads)

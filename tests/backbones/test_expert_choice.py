@@ -17,6 +17,7 @@ from factories import (
 
 from mot_lab.backbones.expert_choice import ExpertChoice, capacity
 from mot_lab.backbones.feed_forward import FeedForward
+from mot_lab.distributed.routing import best
 
 
 def make(experts: int, gate: str, dtype: torch.dtype = torch.float64) -> ExpertChoice:
@@ -30,6 +31,14 @@ def test_capacity_is_rounded_to_nearest() -> None:
     assert [capacity(n, 4) for n in tokens] == [0, 1, 1, 1, 1, 1, 2, 2, 2, 3, 3, 1024]
     assert [capacity(n, 1) for n in (0, 1, 7)] == [0, 1, 7]
     assert [capacity(n, 3) for n in (4, 5, 6)] == [1, 2, 2]
+
+
+def test_of_tokens_that_are_alike_the_first_are_taken() -> None:
+    """Whatever a product of other shape makes of their last bits."""
+    score_TE = torch.tensor([[0.3], [0.5], [0.7], [0.5 + 1e-7], [0.5 - 1e-7], [0.9]])
+    assert best(score_TE, 3).tolist() == [[5, 2, 1]]
+    assert best(score_TE.flip(0), 3).tolist() == [[0, 3, 1]]
+    assert best(score_TE + 1e-4 * torch.arange(6)[:, None], 3).tolist() == [[5, 2, 4]]
 
 
 @pytest.mark.parametrize("gate", ["sigmoid", "softmax"])

@@ -1,12 +1,14 @@
 """Batches of real scenes and prose: a function of (seed, step), the same for every arm."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from factories import tiny_backbone
 
+from mot_lab.batch import MultimodalBatch
 from mot_lab.data.datamodule import MultimodalDataModule
 from mot_lab.data.prepare import DataConfig
 from mot_lab.data.scenes import ScenesConfig
@@ -135,3 +137,60 @@ def test_a_row_that_holds_no_picture_with_caption_is_refused() -> None:
     short = MultimodalDataModule(replace(CONFIG, row_length=12))
     with pytest.raises(ValueError, match="row_length 12"):
         short.train_loader(1)
+
+
+def shares(processes: int, parts: int = 1, step: int = 0) -> list[list[MultimodalBatch]]:
+    """What each of several processes is given, from a step on, in so many parts each."""
+    given = []
+    for rank in range(processes):
+        own = MultimodalDataModule(CONFIG, parts=parts)
+        own.trainer = SimpleNamespace(
+            global_rank=rank,
+            world_size=processes,
+            accumulate_grad_batches=parts,
+            max_steps=STEPS,
+            global_step=step,
+        )
+        given.append(list(own.train_dataloader()))
+    return given
+
+
+@pytest.mark.parametrize("processes, parts", [(1, 1), (2, 1), (4, 1), (1, 2), (2, 2), (1, 4)])
+def test_processes_and_parts_share_out_the_same_batches(
+    data: MultimodalDataModule, processes: int, parts: int
+) -> None:
+    whole = list(data.train_loader(STEPS))
+    given = shares(processes, parts)
+    for step, batch in enumerate(whole):
+        passes = range(step * parts, (step + 1) * parts)
+        own = [given[rank][each] for each in passes for rank in range(processes)]
+        for name in ("token_BS", "modality_BS", "noise_NCHW", "time_N", "target_L"):
+            assert torch.equal(torch.cat([getattr(x, name) for x in own]), getattr(batch, name))
+        assert [each.step for each in own] == [each for each in passes for _ in range(processes)]
+        assert sorted({row for each in own for row in each.samples}) == list(batch.samples)
+    assert all(len(each) == STEPS * parts for each in given)
+
+
+def test_a_process_begins_with_its_share_of_any_step(data: MultimodalDataModule) -> None:
+    later = shares(2, parts=2, step=3)
+    for own, whole in zip(later, shares(2, parts=2), strict=True):
+        assert [each.sha256() for each in own] == [each.sha256() for each in whole[6:]]
+
+
+def test_what_the_passes_of_a_step_hold_is_known_in_each(data: MultimodalDataModule) -> None:
+    for rank, own in enumerate(shares(2, parts=2)):
+        for step in range(STEPS):
+            passes = own[2 * step : 2 * step + 2]
+            for each in passes:
+                assert each.step_images == sum(other.num_images for other in passes), rank
+                assert each.step_targets == {
+                    name: sum(other.target_counts[name] for other in passes)
+                    for name in each.target_counts
+                }
+
+
+def test_rows_that_do_not_divide_are_refused() -> None:
+    with pytest.raises(ValueError, match="rows 4 do not divide into 3 parts"):
+        MultimodalDataModule(CONFIG, parts=3)
+    with pytest.raises(ValueError, match="4 rows do not divide into 3 processes"):
+        shares(3)

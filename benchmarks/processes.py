@@ -1,0 +1,86 @@
+"""Tokens per second of 1 and 2 CPU processes that train a run together, one thread each, as JSON.
+
+    python -m benchmarks.processes [experiments/openmoji/transfusion.yaml] [steps] [rounds]
+
+Whole training runs, as a study trains them (data, log and checkpoint included), in turn; the
+figures are those that each run logs itself, past its first ten steps.
+"""
+
+import json
+import statistics
+import sys
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from mot_lab.config import load_study
+from mot_lab.environment import environment
+from mot_lab.runtime.metrics_file import read_curve
+from mot_lab.training import Run, runs_of, train
+
+DEFAULT = Path(__file__).parent.parent / "experiments" / "openmoji" / "transfusion.yaml"
+RESULTS = Path(__file__).parent / "results"
+PROCESSES = (1, 2)
+TARGET = 1.6
+TOKENS_PER_SECOND = "run_cost/tokens_per_second"
+
+
+def main() -> None:
+    path = Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT
+    steps = int(sys.argv[2]) if len(sys.argv) > 2 else 100
+    rounds = int(sys.argv[3]) if len(sys.argv) > 3 else 3
+    config = load_study(path)
+    config = replace(config, seeds=config.seeds[:1])
+    rates: dict[str, dict[int, list[float]]] = {
+        arm.name: {processes: [] for processes in PROCESSES} for arm in config.parsed_arms
+    }
+    with TemporaryDirectory() as folder:
+        for turn in range(rounds):
+            for run in runs_of(config, Path(folder)):
+                for processes in PROCESSES:
+                    place = Path(folder) / f"{turn}-{processes}"
+                    rate = tokens_per_second(replace(run, study_folder=place), processes, steps)
+                    rates[run.arm][processes].append(rate)
+    result = {
+        "study": config.name,
+        "steps": steps,
+        "arms": {arm: _summary(of_arm) for arm, of_arm in rates.items()},
+        "target": TARGET,
+        "command": f"python -m benchmarks.processes {path.name} {steps} {rounds}",
+        "environment": environment(config.training.precision),
+    }
+    text = json.dumps(result, indent=2)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"processes_{config.name}.json").write_text(text + "\n")
+    print(text)
+
+
+def tokens_per_second(run: Run, processes: int, steps: int) -> float:
+    """Of a run of so many steps on so many processes with one thread each."""
+    torch.set_num_threads(processes)  # the processes share them out
+    training = replace(
+        run.study_arm.training,
+        devices=processes,
+        steps=steps,
+        val_every=steps,
+        checkpoint_every=steps,
+    )
+    run = replace(run, study_arm=replace(run.study_arm, training=training))
+    train(run, None)
+    return read_curve(run.folder.metrics_path, TOKENS_PER_SECOND)[-1][1]
+
+
+def _summary(rates: dict[int, list[float]]) -> dict[str, object]:
+    medians = {processes: statistics.median(each) for processes, each in rates.items()}
+    one, two = PROCESSES
+    return {
+        "tokens_per_second": {processes: sorted(each) for processes, each in rates.items()},
+        "median": medians,
+        "speed_up": medians[two] / medians[one],
+    }
+
+
+if __name__ == "__main__":
+    main()
