@@ -14,7 +14,7 @@ import lightning as L
 from torch.utils.data import Dataset
 
 from mot_lab.batch import MultimodalBatch
-from mot_lab.data.documents import DocumentStream
+from mot_lab.data.documents import Stream
 from mot_lab.data.interface import DataInterface
 from mot_lab.data.loader import TimedLoader
 from mot_lab.data.packing import Layout, Row, collate, pack_row
@@ -28,7 +28,7 @@ TRAIN, HELD_OUT = 0, 1
 class PackedRows(Dataset[tuple[int, Row]]):
     """Row i of a stream: a function of (seed, i), for every i."""
 
-    def __init__(self, stream: DocumentStream, layout: Layout, seed: tuple[int, ...]) -> None:
+    def __init__(self, stream: Stream, layout: Layout, seed: tuple[int, ...]) -> None:
         self.stream, self.layout, self.seed = stream, layout, seed
 
     def __getitem__(self, index: int) -> tuple[int, Row]:

@@ -92,6 +92,38 @@ class Mixture:
     styles: Mapping[str, float] | None = None
 
 
+class Stream(Protocol):
+    """What rows are packed from: whatever is random in it comes from the generator given."""
+
+    def draw(self, rng: np.random.Generator) -> Document:
+        """The next document, none longer than a row."""
+
+    def filler(self, document: Document, rng: np.random.Generator) -> Document | None:
+        """Text, which may be cut, for a gap that ``document`` did not fit into; None leaves it."""
+
+
+def paired(
+    picture: Segment, caption: TextSegment, mixture: Mixture, rng: np.random.Generator
+) -> Document:
+    """A picture and its caption, in either order."""
+    if rng.random() >= mixture.caption_first:
+        return Document((picture, caption))
+    if mixture.caption_dropout and rng.random() < mixture.caption_dropout:
+        return Document((picture,))
+    return Document((caption, picture))
+
+
+def spoken(
+    direction: str, text: TextSegment | None, speech: CodeSegment, picture: Segment | None
+) -> Document:
+    """Speech beside its transcript, after its picture, or alone; alone, too, where a recording has
+    not what the direction names.
+    """
+    parts: dict[str, Segment | None] = {"text": text, "speech": speech, "image": picture}
+    named = [parts[name] for name in direction.split("_")]
+    return Document(tuple(each for each in named if each is not None))
+
+
 class DocumentStream:
     """Pictures with captions, prose and, where there are any, speech and styles, mixed at random.
 
@@ -125,16 +157,16 @@ class DocumentStream:
             return self.passage(rng)
         return self.captioned(rng)
 
+    def filler(self, document: Document, rng: np.random.Generator) -> Document:
+        """Prose."""
+        return self.passage(rng)
+
     def captioned(self, rng: np.random.Generator) -> Document:
         """A picture and its caption, in either order."""
         scene = int(rng.integers(len(self.pool)))
         caption = TextSegment(self.pool.caption(scene, rng.random()))
         picture = picture_segment("image", self.pool.images[scene])
-        if rng.random() >= self.mixture.caption_first:
-            return Document((picture, caption))
-        if self.mixture.caption_dropout and rng.random() < self.mixture.caption_dropout:
-            return Document((picture,))
-        return Document((caption, picture))
+        return paired(picture, caption, self.mixture, rng)
 
     def passage(self, rng: np.random.Generator) -> Document:
         """A passage of prose."""
@@ -145,15 +177,13 @@ class DocumentStream:
         directions = self.mixture.directions
         direction = directions[int(rng.integers(len(directions)))]
         record = int(rng.integers(len(recordings)))
-        parts: list[Segment] = []
-        for name in direction.split("_"):
-            if name == "text":
-                parts.append(TextSegment(recordings.text(record)))
-            elif name == "speech":
-                parts.append(CodeSegment("speech", recordings.units(record)))
-            elif (picture := recordings.picture(record)) is not None:
-                parts.append(picture_segment("image", picture))
-        return Document(tuple(parts))
+        picture = recordings.picture(record)
+        return spoken(
+            direction,
+            TextSegment(recordings.text(record)),
+            CodeSegment("speech", recordings.units(record)),
+            None if picture is None else picture_segment("image", picture),
+        )
 
     def restyled(self, style: str, rng: np.random.Generator) -> Document:
         """A scene as a picture and in another style, in either order."""

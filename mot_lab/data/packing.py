@@ -16,9 +16,9 @@ from mot_lab.batch import PADDING, MultimodalBatch
 from mot_lab.data.documents import (
     CodeSegment,
     Document,
-    DocumentStream,
     ImageSegment,
     Segment,
+    Stream,
     TextSegment,
 )
 from mot_lab.data.interface import TEXT, Codes, DataInterface
@@ -192,9 +192,10 @@ class Row:
         return slice(places.start, inside.stop)
 
 
-def pack_row(stream: DocumentStream, layout: Layout, seed: tuple[int, ...]) -> Row:
+def pack_row(stream: Stream, layout: Layout, seed: tuple[int, ...]) -> Row:
     """A full row: documents as they are drawn; the gap that the next one does not fit into is
-    filled with prose cut to it. Noise and noise levels are drawn after the documents.
+    filled with text cut to it, or stays padding where the stream has none. Noise and noise levels
+    are drawn after the documents.
 
     Args:
         stream: of documents.
@@ -206,7 +207,10 @@ def pack_row(stream: DocumentStream, layout: Layout, seed: tuple[int, ...]) -> R
     while (room := layout.length - row.used) >= SHORTEST_DOCUMENT:
         document = stream.draw(rng)
         if layout.size(document) > room:
-            document = _cut(stream.passage(rng), layout, room)
+            filler = stream.filler(document, rng)
+            if filler is None:
+                break
+            document = _cut(filler, layout, room)
         row.add(document, layout)
     for latents_CHW in row.latents:
         row.noise.append(rng.standard_normal(latents_CHW.shape, np.float32))
