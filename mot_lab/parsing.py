@@ -107,6 +107,9 @@ def _value(hint: Any, value: object, name: str) -> Any:
         return from_dict(hint, value, name)  # type: ignore[arg-type]  # it says so itself
     if get_origin(hint) is dict and isinstance(value, Mapping):
         return _by_name(get_args(hint)[1], value, name)
+    if get_origin(hint) is list and is_dataclass(get_args(hint)[0]) and isinstance(value, list):
+        inside = get_args(hint)[0]
+        return [from_dict(inside, each, f"{name}[{place}]") for place, each in enumerate(value)]
     if get_origin(hint) in (types.UnionType, Union) and value is not None:
         for part in get_args(hint):
             if is_dataclass(part) and isinstance(part, type):
