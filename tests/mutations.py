@@ -139,6 +139,13 @@ MUTATIONS = [
         "tests/data/test_datamodule.py::test_validation_is_fixed_noise_included",
     ),
     Mutation(
+        "sources drawn alike, whatever their weights",
+        "mot_lab/data/shards/stream.py",
+        "self._until = _until(weights)",
+        "self._until = _until([1.0 for _ in weights])",
+        "tests/data/shards/test_stream.py::test_sources_are_drawn_by_their_weights",
+    ),
+    Mutation(
         "active counted as total parameters",
         "mot_lab/flops.py",
         "return count_parameters(model) - min(idle.values())",

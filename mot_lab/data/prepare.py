@@ -1,30 +1,28 @@
-"""From a configuration to everything training and evaluation read: tokenizers, pools, prose."""
+"""From a configuration to everything training and evaluation read: tokenizers, documents, pairs."""
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
-from pathlib import Path
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
-from mot_lab.data.documents import DocumentStream, Mixture, tokenize_prose
+from mot_lab.data.documents import Mixture, Stream
 from mot_lab.data.interface import Codes, DataInterface, Latents
 from mot_lab.data.packing import Layout
-from mot_lab.data.pool import ScenePool, Scenes, encode_pictures, prepare_pool
-from mot_lab.data.prose import ProseSource
-from mot_lab.data.scenes import MOST_PIXELS, ScenesConfig, SceneSource
-from mot_lab.data.speech import (
-    SpeechConfig,
-    prepare_speech_pool,
-)
+from mot_lab.data.pairs import Pairs
+from mot_lab.data.scenes import MOST_PIXELS, ScenesConfig
+from mot_lab.data.scenes import SPLITS as SCENE_SPLITS
+from mot_lab.data.shards.manifest import SPLITS as SOURCE_SPLITS
+from mot_lab.data.sources.config import SourceConfig
+from mot_lab.data.speech import SpeechConfig
 from mot_lab.data.speech_pool import SpeechPool
 from mot_lab.data.styles import StyleConfig
-from mot_lab.data.tokenizers import load_images, load_speech, load_style, load_texts
 from mot_lab.limits import MOST_PLACES, MOST_SEED, MOST_THINGS, require_between, require_share
 from mot_lab.parsing import shown, under
-from mot_lab.runtime.cache import cached, content_key
+from mot_lab.runtime.cache import content_key
 from mot_lab.tokens.image import ImageTokenizer, ImageTokenizerConfig
 from mot_lab.tokens.speech import SpeechTokenizer
 from mot_lab.tokens.text import TextTokenizer, TextTokenizerConfig, least_vocabulary
@@ -33,22 +31,16 @@ from mot_lab.tokens.vq import VQTokenizer
 FRAME = 4  # begin and end tokens of a block and of its document
 MOST_BATCH = 2**28  # places of a batch; the paper's largest has 3.1 million
 MOST_STYLES = 3  # an arm may be any partition of the modalities
-ProseSplit = Literal["train", "val", "test"]
-# Scenes of unseen emojis go with the test prose: there is no other kind of prose.
-PROSE_OF: dict[str, ProseSplit] = {
-    "train": "train",
-    "val": "val",
-    "test": "test",
-    "unseen": "test",
-}
+SPEECH_KINDS = ("speech", "units")  # of sources
 
 
 @dataclass
 class DataConfig:
-    """What the model sees, the same for every arm and seed of a study.
+    """What the model sees, the same for every arm and seed of a study: scenes, prose and spoken
+    captions, or, where there are ``sources`` or ``prepared``, people's own data and nothing else.
 
     Attributes:
-        scenes: size of the pictures.
+        scenes: size of the pictures; of own data, too, ``canvas`` is the side of every picture.
         text, image: the tokenizers.
         speech: spoken captions or recordings; None is no speech.
         styles: further picture modalities, by name.
@@ -64,6 +56,17 @@ class DataConfig:
         rows: B, rows per batch.
         val_rows: rows of validation, with the same noise at every evaluation.
         seed: of the scenes and of validation; the order of training has the run's own seed.
+        sources: own data, each source drawn by its weight; empty, the default, is the scenes.
+        prepared: folder or URL that ``mot-lab data prepare`` fills from the sources, and that is
+            trained from; None prepares them in the cache. Where ``sources`` is left out, those
+            that it was filled from count.
+        unusable: share of a source's records that may be unreadable; they are counted and left
+            out. More of them mean wrong paths or fields rather than a bad file.
+        latents: number type that latents of sources are kept in. float16 halves the folder and
+            rounds by at most 1/2048 of a value, far less than any autoencoder loses.
+
+    Of own data there is no ``prose_share``, no ``styles``, and of ``speech`` only ``directions``,
+    ``max_seconds`` and ``tokenizer`` count: what is drawn how often is said by weights.
     """
 
     scenes: ScenesConfig = field(default_factory=ScenesConfig)
@@ -81,9 +84,13 @@ class DataConfig:
     rows: int = 16
     val_rows: int = 64
     seed: int = 0
+    sources: list[SourceConfig] = field(default_factory=list)
+    prepared: str | None = None
+    unusable: float = 0.01
+    latents: Literal["float16", "float32"] = "float16"
 
     def __post_init__(self) -> None:
-        require_share(self, "prose_share", "caption_first", "caption_dropout")
+        require_share(self, "prose_share", "caption_first", "caption_dropout", "unusable")
         require_between(self, 1, MOST_PIXELS, "patch")
         require_between(self, 1, MOST_THINGS, "train_scenes", "eval_scenes")
         require_between(self, 1, MOST_PLACES, "row_length", "rows", "val_rows")
@@ -98,7 +105,53 @@ class DataConfig:
                 )
         if len(self.styles) > MOST_STYLES:
             raise ValueError(f"styles {list(self.styles)} must be at most {MOST_STYLES}")
+        self._require_sources()
         self._require_room()
+
+    @property
+    def own(self) -> bool:
+        """Whether the data is people's own, not the scenes."""
+        return bool(self.sources) or self.prepared is not None
+
+    @property
+    def own_by(self) -> str:
+        """The setting that makes it so, for messages."""
+        paths = [each.path for each in self.sources]
+        return (
+            f"data.prepared {shown(self.prepared)}"
+            if self.prepared is not None
+            else f"data.sources {shown(paths)}"
+        )
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits, training first."""
+        return SOURCE_SPLITS if self.own else SCENE_SPLITS
+
+    @property
+    def held_out(self) -> tuple[str, ...]:
+        """Names of the splits that are not trained on."""
+        return self.splits[1:]
+
+    def _require_sources(self) -> None:
+        if self.prepared == "":
+            raise ValueError("prepared '' names nothing: give a folder or a URL, or leave it out")
+        if self.own and self.styles:
+            raise ValueError(
+                f"styles {list(self.styles)} are of scenes, {self.own_by} is own data: it must "
+                f"have none"
+            )
+        if not self.sources:
+            return
+        spoken = [each.kind for each in self.sources if each.kind in SPEECH_KINDS]
+        if spoken and self.speech is None:
+            raise ValueError(
+                f"speech None must be settings: a source of kind {spoken[0]} needs them, like {{}}"
+            )
+        if self.speech is not None and not spoken:
+            raise ValueError(
+                f"speech must be None: {self.own_by} has no source of kind speech or units"
+            )
 
     def _require_room(self) -> None:
         """What is known of documents and vocabulary before there are any; how long captions are
@@ -151,41 +204,54 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class PreparedData:
-    """Everything that is read while training and evaluating."""
+class PreparedData(ABC):
+    """Everything that is read while training and evaluating.
+
+    Attributes:
+        config, interface: what there should be.
+        texts, images, styles, speech: the tokenizers.
+        layout: of the rows.
+    """
 
     config: DataConfig
     interface: DataInterface
-    source: SceneSource
     texts: TextTokenizer
     images: ImageTokenizer | VQTokenizer
     styles: Mapping[str, ImageTokenizer | VQTokenizer]
     speech: SpeechTokenizer | None
     layout: Layout
 
-    def pool(self, split: str) -> ScenePool:
-        """The scenes of a split, encoded once."""
-        return _pool(self, split)
-
-    def speech_pool(self, split: str) -> SpeechPool | None:
-        """The recordings of a split, encoded once; None without speech."""
-        return _speech_pool(self, split)
-
-    def stream(self, split: str) -> DocumentStream:
+    @abstractmethod
+    def stream(self, split: str) -> Stream:
         """The documents of a split."""
+
+    @abstractmethod
+    def pairs(self, split: str) -> Pairs | None:
+        """The pictures with captions of a split that metrics are measured on; None without any."""
+
+    @abstractmethod
+    def pictures(self, split: str, start: int, count: int) -> np.ndarray:
+        """Pictures ``start .. start + count`` of a split, or as many as there are of them, before
+        they were encoded: uint8 [count, H, W, 3].
+        """
+
+    @abstractmethod
+    def speech_pool(self, split: str) -> SpeechPool | None:
+        """The recordings of a split; None without speech."""
+
+    def require_pairs(self, count: int) -> None:
+        """Raises ValueError where the test split has pictures with captions, but fewer of them."""
+        return  # of scenes there is no end
+
+    def notes(self) -> list[str]:
+        """What a report must say of records that are not among the documents."""
+        return []
+
+    @property
+    def mixture(self) -> Mixture:
+        """What is drawn how often, as far as weights of sources do not say it."""
         config = self.config
-        pool, speech = self.pool(split), self.speech_pool(split)
-        picture = self.layout.blocks["image"].length or 0
-        self._require_places("a picture with its caption", picture + pool.longest_caption)
-        for name in self.styles:
-            both = picture + (self.layout.blocks[name].length or 0)
-            self._require_places(f"a picture with the same in style {name}", both + 2)
-        if speech is not None:
-            self._require_places("a recording with its transcript", speech.longest + 2)
-            if config.speech and "image_speech" in config.speech.directions:
-                both = picture + speech.longest_units
-                self._require_places("a recording with its picture", both + 2)
-        mixture = Mixture(
+        return Mixture(
             config.prose_share,
             config.caption_first,
             config.caption_dropout,
@@ -193,33 +259,17 @@ class PreparedData:
             tuple(config.speech.directions) if config.speech else (),
             {name: style.share for name, style in config.styles.items()},
         )
-        return DocumentStream(pool, _prose(self, PROSE_OF[split]), mixture, speech)
-
-    def _require_places(self, what: str, places: int) -> None:
-        """Refuse documents of ``places`` beside the begin and end tokens of one block and of the
-        document.
-        """
-        if places + FRAME > self.layout.length:
-            raise ValueError(
-                f"row_length {self.layout.length} is too short: "
-                f"{what} takes {places + FRAME} tokens"
-            )
-
-    def scenes(self, split: str) -> Scenes:
-        """The scenes of a split."""
-        count = self.config.train_scenes if split == "train" else self.config.eval_scenes
-        return Scenes(self.source, split, self.config.seed, count)
-
-    def pictures(self, split: str, start: int, count: int) -> np.ndarray:
-        """Scenes ``start .. start + count`` of a split as pictures, uint8 [count, H, W, 3]."""
-        return self.source.pictures(split, self.config.seed, start, count)
 
     @cached_property
     def key(self) -> str:
         """What tells this data from other data, the content of tokenizer files included."""
         parts = [self.images, *self.styles.values(), *([self.speech] if self.speech else [])]
         tokenizers = [self.texts.key(), *(each.fingerprint for each in parts)]
-        return content_key([self.config, tokenizers])
+        return content_key([self.config, tokenizers, *self._more_key()])
+
+    def _more_key(self) -> list[str]:
+        """What else tells it."""
+        return []
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -227,76 +277,34 @@ class PreparedData:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PreparedData) and self.key == other.key
 
-
-@lru_cache(maxsize=16)
-def _pool(data: PreparedData, split: str) -> ScenePool:
-    scenes = data.scenes(split)
-    styles = {
-        name: encode_pictures(scenes, tokenizer, data.config.styles[name].rendering)
-        for name, tokenizer in data.styles.items()
-    }
-    return prepare_pool(scenes, data.images, data.texts, styles)
-
-
-@lru_cache(maxsize=16)
-def _speech_pool(data: PreparedData, split: str) -> SpeechPool | None:
-    if data.speech is None or data.config.speech is None:
-        return None
-    return prepare_speech_pool(
-        data.config.speech,
-        data.scenes(split),
-        data.images,
-        data.texts,
-        data.speech,
-        data.pool(split).images,
-    )
-
-
-@lru_cache(maxsize=16)
-def _prose(data: PreparedData, split: ProseSplit) -> list[np.ndarray]:
-    source = ProseSource()
-    key = {"prose": 1, "source": source, "split": split, "vocabulary": data.texts.key()}
-
-    def build(folder: Path) -> None:
-        passages = tokenize_prose(source.passages(split), data.texts)
-        ends = np.cumsum([len(each) for each in passages])
-        np.savez(folder / "tokens.npz", tokens=np.concatenate(passages), ends=ends)
-
-    with np.load(cached("prose", key, build) / "tokens.npz") as kept:
-        return np.split(kept["tokens"], kept["ends"][:-1])
+    def require_as_configured(self) -> None:
+        """Raises ValueError where the data turned out to be other than the model was told."""
+        found: dict[str, Codes | Latents] = {}
+        for name, tokenizer in {"image": self.images, **self.styles}.items():
+            if isinstance(tokenizer, VQTokenizer):
+                found[name] = Codes(tokenizer.size, tokenizer.length)
+            elif (expected := self.interface.latents) is not None:
+                found[name] = Latents(tokenizer.latent_shape, expected.patch)
+        if self.speech is not None:
+            found["speech"] = Codes(self.speech.size)
+        interface = self.interface
+        other = any(interface.others.get(name) != part for name, part in found.items())
+        if self.texts.vocab_size > interface.text_vocabulary or other:
+            raise ValueError(
+                f"tokenizers give {self.texts.vocab_size} tokens of text and {found}, the "
+                f"configuration says {interface.text_vocabulary} and {dict(interface.others)}"
+            )
 
 
 def prepare(config: DataConfig) -> PreparedData:
-    """Render, fit and load what a configuration names; the second call finds it in the cache."""
-    interface = config.interface()
-    if config.speech is not None:
-        config.speech.require_source()
-    source = SceneSource(config.scenes)
-    texts, images = load_texts(config, source), load_images(config, source)
-    styles = {name: load_style(config, source, name) for name in config.styles}
-    speech = load_speech(config, source)
-    _require_as_configured(interface, texts, {"image": images, **styles}, speech)
-    layout = Layout.of(texts, config.row_length, interface)
-    return PreparedData(config, interface, source, texts, images, styles, speech, layout)
+    """Render or read, fit and load what a configuration names; the second call finds it in the
+    cache.
+    """
+    # both build on what is above
+    if config.own:
+        from mot_lab.data.own_data import prepare_own
 
+        return prepare_own(config)
+    from mot_lab.data.scene_data import prepare_scenes
 
-def _require_as_configured(
-    interface: DataInterface,
-    texts: TextTokenizer,
-    pictures: Mapping[str, ImageTokenizer | VQTokenizer],
-    speech: SpeechTokenizer | None,
-) -> None:
-    """What the model was told of the data before it was prepared is what it turned out to be."""
-    found: dict[str, Codes | Latents] = {}
-    for name, tokenizer in pictures.items():
-        if isinstance(tokenizer, VQTokenizer):
-            found[name] = Codes(tokenizer.size, tokenizer.length)
-        elif (expected := interface.latents) is not None:
-            found[name] = Latents(tokenizer.latent_shape, expected.patch)
-    if speech is not None:
-        found["speech"] = Codes(speech.size)
-    if texts.vocab_size > interface.text_vocabulary or found != dict(interface.others):
-        raise ValueError(
-            f"tokenizers give {texts.vocab_size} tokens of text and {found}, the configuration "
-            f"says {interface.text_vocabulary} and {dict(interface.others)}"
-        )
+    return prepare_scenes(config)

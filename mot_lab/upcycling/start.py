@@ -12,6 +12,7 @@ import torch
 from mot_lab.backbones.transformer import TransformerConfig
 from mot_lab.backbones.wiring import Wiring
 from mot_lab.data.interface import DataInterface
+from mot_lab.data.prepare import prepare
 from mot_lab.data.scenes import SceneSource
 from mot_lab.data.tokenizers import load_texts
 from mot_lab.hub import HUB_ID
@@ -124,8 +125,9 @@ def load_dense(path: str) -> DenseModel:
             f"{path} is of arm {module.arm.name}: only Dense, one tower without experts, can be "
             f"started from"
         )
-    texts = load_texts(saved.data, SceneSource(saved.data.scenes))
-    return DenseModel(module.net, saved.data.interface(), texts.ids(), {})
+    data = saved.data
+    texts = prepare(data).texts if data.own else load_texts(data, SceneSource(data.scenes))
+    return DenseModel(module.net, data.interface(), texts.ids(), {})
 
 
 def require_startable(path: str, backbone: TransformerConfig) -> None:
