@@ -10,7 +10,7 @@ from typing import Any, Literal
 from mot_lab.backbones.partitions import expand_arms
 from mot_lab.causal_router import RouterConfig
 from mot_lab.data.prepare import DataConfig
-from mot_lab.extractor_names import parse_extractor
+from mot_lab.extractor_names import NOT_OF_SCENES, parse_extractor
 from mot_lab.heads.diffusion import TRAIN_STEPS
 from mot_lab.limits import MOST_SEED, MOST_THINGS, require_between
 from mot_lab.module import ModelConfig
@@ -125,7 +125,12 @@ class StudyConfig:
             arm.training.require_rows(self.data.rows)
         check_paper_figures(self.paper, self.baseline)
         check_step_time_ratios(self.step_time_ratios, names, self.baseline)
-        if self.data.eval_scenes < self.evaluation.images:
+        if self.data.own and "scene_clip" in self.evaluation.extractors:
+            raise ValueError(
+                f"{self.data.own_by} is own data, and evaluation.extractors must name what knows "
+                f"it: {NOT_OF_SCENES}"
+            )
+        if not self.data.own and self.data.eval_scenes < self.evaluation.images:
             raise ValueError(
                 f"evaluation.images {self.evaluation.images} is more than the "
                 f"data.eval_scenes {self.data.eval_scenes} of the test split"

@@ -11,6 +11,10 @@ from typing import Literal
 from mot_lab.parsing import shown
 
 OWN = ("scene_clip", "inception", "efficientnet_lite0")
+NOT_OF_SCENES = (
+    "scene_clip knows the scenes of a study only: for other pictures name another extractor, like "
+    "inception, efficientnet_lite0 or ViT-B-32/laion2b_s34b_b79k"
+)
 CARRY_WEIGHTS = ("hf-hub:", "local-dir:")  # open_clip names that need no weights beside them
 
 

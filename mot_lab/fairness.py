@@ -13,13 +13,13 @@ import torch
 from mot_lab.counting import ArmCost, arm_router_flops
 from mot_lab.data.datamodule import MultimodalDataModule
 from mot_lab.data.digests import (
-    HELD_OUT,
     digest,
     held_out_counts,
     held_out_digests,
     sampled,
     training_batches,
 )
+from mot_lab.data.own_data import OwnData
 from mot_lab.data.speech import ESPEAK
 from mot_lab.fairness_record import Check, Fairness, listed, same
 from mot_lab.flops import Workload
@@ -73,6 +73,7 @@ def check_fairness(
         *_batches(seen, baseline),
         *_held_out(held_out, baseline),
         *_recordings(data, baseline),
+        *_records(data, baseline),
         _earlier_runs(seen, held_out),
         *_schedule(of_arm, baseline),
         *_model(of_arm, baseline),
@@ -86,11 +87,13 @@ def check_fairness(
 
 def _require_every_modality(data: MultimodalDataModule) -> None:
     """Raises ValueError where validation lacks a modality: its loss could not be compared."""
+    own = data.config.own
+    shares = "a weight of sources" if own else f"prose_share is {data.config.prose_share}"
     for modality, count in held_out_counts(data, "val").items():
         if not count:
             raise ValueError(
                 f"no {modality} in any of the {data.config.val_rows} rows of validation: give it "
-                f"a larger share of data (prose_share is {data.config.prose_share}), or val_rows"
+                f"a larger share of data ({shares}), or val_rows"
             )
 
 
@@ -139,14 +142,25 @@ def _held_out(held_out: Mapping[str, Mapping[str, str]], baseline: str) -> list[
 
 def _recordings(data: Mapping[str, MultimodalDataModule], baseline: str) -> list[Check]:
     """Recordings of a manifest that no arm hears, split by split."""
-    speech = data[baseline].config.speech
-    if speech is None or speech.source == ESPEAK:
+    config = data[baseline].config
+    if config.own or config.speech is None or config.speech.source == ESPEAK:
         return []
     counts = {
-        arm: "; ".join(f"{split}: {_counted(each, split)}" for split in ("train", *HELD_OUT))
+        arm: "; ".join(f"{split}: {_counted(each, split)}" for split in each.config.splits)
         for arm, each in data.items()
     }
     return [same("recordings left out", counts, baseline)]
+
+
+def _records(data: Mapping[str, MultimodalDataModule], baseline: str) -> list[Check]:
+    """Records of own sources that no arm sees, split by split."""
+    own = {arm: each.prepared for arm, each in data.items()}
+    counts = {
+        arm: "; ".join(each.records_left_out()) or "none"
+        for arm, each in own.items()
+        if isinstance(each, OwnData)
+    }
+    return [same("records left out", counts, baseline)] if counts else []
 
 
 def _counted(data: MultimodalDataModule, split: str) -> str:

@@ -20,7 +20,6 @@ from mot_lab.config import EvaluationConfig, StudyConfig
 from mot_lab.counting import ArmCost, arm_cost, cost_table
 from mot_lab.data.datamodule import MultimodalDataModule
 from mot_lab.data.prepare import PreparedData
-from mot_lab.data.scenes import SPLITS
 from mot_lab.earlier_runs import left_out, require_same_evaluators, require_same_settings
 from mot_lab.fairness import check_fairness
 from mot_lab.fairness_record import Fairness
@@ -141,7 +140,7 @@ class Study:
         # As many as a run has: a second thread was measured to slow small networks down.
         torch.set_num_threads(threads_each(self.config.parallel_runs))
         self.say("Preparing data, tokenizers and evaluators")
-        for split in SPLITS:
+        for split in self.config.data.splits:
             self.data.prepared.stream(split)
         evaluators = prepare_evaluators(self.config.evaluation, self.data.prepared)
         require_same_evaluators(self.folder, evaluators)

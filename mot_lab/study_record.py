@@ -19,7 +19,6 @@ from mot_lab.runtime.plain_files import read_json
 from mot_lab.runtime.workers import threads_each
 from mot_lab.step_time import StepTime
 from mot_lab.tokens.image import ImageTokenizer
-from mot_lab.tokens.speech import SpeechTokenizerConfig
 from mot_lab.tokens.vq import VQTokenizer, codebook_usage
 from mot_lab.training import Run
 from mot_lab.upcycling.towers import is_dense
@@ -77,7 +76,12 @@ def study_record(
         "paper": config.paper,
         "step_time_ratios": config.step_time_ratios,
         "starts": starts(runs),
-        "notes": [*start_notes(runs), *process_notes(runs), *skipped_notes(runs)],
+        "notes": [
+            *data.prepared.notes(),
+            *start_notes(runs),
+            *process_notes(runs),
+            *skipped_notes(runs),
+        ],
     }
 
 
@@ -167,10 +171,15 @@ def _tokenizers(config: StudyConfig, data: MultimodalDataModule) -> dict[str, An
         "text": {"kind": prepared.texts.kind, "vocab_size": prepared.texts.vocab_size},
         "image": _picture_facts(config.data.image.kind, prepared.images, pictures_NHWC),
     }
-    pool = prepared.speech_pool("test")
-    if prepared.speech is not None and pool is not None and config.data.speech is not None:
-        size = prepared.speech.size
-        facts["speech"] = _speech_facts(config.data.speech.tokenizer, pool, size)
+    if config.data.speech is not None:
+        size = config.data.speech.tokenizer.vocabulary()
+        kind = f"k-means over {config.data.speech.tokenizer.features}"
+        facts["speech"] = {
+            "kind": kind if prepared.speech is not None else "units that were given",
+            "codes": size,
+            "deduplicated": config.data.speech.tokenizer.deduplicate,
+            **_speech_facts(prepared.speech_pool("test"), size),
+        }
     for name, tokenizer in prepared.styles.items():
         style = config.data.styles[name]
         restyled_NHWC = RENDERINGS[style.rendering](pictures_NHWC)
@@ -180,12 +189,11 @@ def _tokenizers(config: StudyConfig, data: MultimodalDataModule) -> dict[str, An
     return facts
 
 
-def _speech_facts(config: SpeechTokenizerConfig, pool: SpeechPool, size: int) -> dict[str, Any]:
-    """How recordings are cut into units, and how many of the units held-out ones use."""
+def _speech_facts(pool: SpeechPool | None, size: int) -> dict[str, Any]:
+    """How long held-out recordings are, and how many of the units they use."""
+    if pool is None:
+        return {"held_out_recordings": 0}
     return {
-        "kind": f"k-means over {config.features}",
-        "codes": size,
-        "deduplicated": config.deduplicate,
         "held_out_recordings": len(pool),
         "units_per_recording": len(pool.unit_tokens) / len(pool),
         "codebook": codebook_usage(pool.unit_tokens, size),
@@ -196,6 +204,8 @@ def _picture_facts(
     kind: str, tokenizer: ImageTokenizer | VQTokenizer, pictures_NHWC: np.ndarray
 ) -> dict[str, Any]:
     """Shape and reconstruction error of an image tokenizer."""
+    if not len(pictures_NHWC):
+        return {"kind": kind}
     error = tokenizer.reconstruction_error(pictures_NHWC)
     shape: dict[str, Any]
     if isinstance(tokenizer, VQTokenizer):

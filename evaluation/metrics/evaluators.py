@@ -8,7 +8,8 @@ from evaluation.metrics.scene_clip import SceneClipConfig, load_scene_clip
 from evaluation.metrics.suite import Evaluators
 from mot_lab.config import EvaluationConfig
 from mot_lab.data.prepare import PreparedData
-from mot_lab.extractor_names import parse_extractor
+from mot_lab.data.scene_data import SceneData
+from mot_lab.extractor_names import NOT_OF_SCENES, parse_extractor
 from mot_lab.tokens.vq import VQTokenizer
 
 
@@ -44,15 +45,13 @@ def load_evaluators(
 
 
 def _scene_clip(data: PreparedData | None) -> ClipModel:
-    if data is None:
-        raise ValueError(
-            "scene_clip knows the scenes of a study only: for other pictures name another "
-            "extractor, like inception, efficientnet_lite0 or ViT-B-32/laion2b_s34b_b79k"
-        )
+    if not isinstance(data, SceneData):
+        raise ValueError(NOT_OF_SCENES)
 
     def pairs(split: str, first: int, count: int) -> tuple[np.ndarray, list[str]]:
-        captions = [caption_of(data, split, first + i) for i in range(count)]
-        return data.pictures(split, first, count), captions
+        of_split = data.pairs(split)
+        captions = [of_split.prompt(first + i) for i in range(count)]
+        return of_split.pictures(first, count), captions
 
     scenes = data.config.scenes
     return load_scene_clip(
@@ -64,9 +63,3 @@ def _scene_clip(data: PreparedData | None) -> ClipModel:
         lambda first, count: pairs("test", first, count),
         key=[scenes, data.texts.key(), data.config.seed],
     )
-
-
-def caption_of(data: PreparedData, split: str, scene: int) -> str:
-    """The caption of a scene that is used as its prompt: another wording from scene to scene."""
-    captions = data.source.captions(data.source.scene(split, data.config.seed, scene))
-    return captions[scene % len(captions)]

@@ -14,7 +14,6 @@ from evaluation.representation.record import ArmStates, Depth, Representation
 from evaluation.representation.sample import TokenSample, draw_tokens
 from evaluation.representation.separation import separation
 from evaluation.representation.states import depth_names, hidden_states
-from evaluation.trained.held_out import SPLITS
 from evaluation.trained.routing import routings
 from mot_lab.backbones.transformer import Routing
 from mot_lab.batch import MultimodalBatch
@@ -48,8 +47,6 @@ def represent(
     Raises:
         ValueError: an unknown split, checkpoints of different data, or too few tokens.
     """
-    if split not in SPLITS:
-        raise ValueError(f"split {split!r} is none of {', '.join(SPLITS)}")
     if tokens < 1:
         raise ValueError(f"tokens {tokens} must be at least 1")
     data: PreparedData | None = None
@@ -59,6 +56,8 @@ def represent(
         trained = load_trained(source.path)
         if data is None:
             data = trained.data
+            if split not in data.config.held_out:
+                raise ValueError(f"split {split!r} is none of {', '.join(data.config.held_out)}")
             loader = MultimodalDataModule(data.config).held_out_loader(split)
             batches: list[MultimodalBatch] = list(loader)
             names, special = data.interface.modalities, _special_tokens(data.layout)

@@ -17,14 +17,14 @@ from PIL import Image
 from scipy.io import wavfile
 
 from evaluation.metric import Metric, not_available
-from evaluation.metrics.evaluators import caption_of
 from evaluation.metrics.shuffle import derangement
 from evaluation.metrics.suite import Evaluators, score_captions, score_images
 from evaluation.metrics.word_error_rate import word_error_rate, word_errors
 from mot_lab.config import EvaluationConfig
 from mot_lab.data.documents import CodeSegment, TextSegment
 from mot_lab.data.prepare import PreparedData
-from mot_lab.data.speech import SpeechPool
+from mot_lab.data.scene_data import SceneData
+from mot_lab.data.speech_pool import SpeechPool
 from mot_lab.generation.generate import generate
 from mot_lab.generation.prompts import Prompt
 from mot_lab.generation.sampling import Sampling
@@ -38,24 +38,24 @@ PROMPT_SEED = 0
 SPEECH = "speech"
 
 
-def scene_samples(
+def picture_samples(
     data: PreparedData, config: EvaluationConfig, folder: Path
 ) -> list[dict[str, Any]]:
     """The first prompts with their references and real pictures, as the report shows them."""
-    samples = []
-    for i, real_HWC in enumerate(data.pictures("test", 0, config.shown)):
-        scene = data.source.scene("test", data.config.seed, i)
-        samples.append(
-            {
-                "prompt": caption_of(data, "test", i),
-                "references": data.source.captions(scene),
-                "reference": _save_picture(real_HWC, folder, f"samples/{i}_real.png"),
-            }
-        )
-    return samples
+    pairs = data.pairs("test")
+    if pairs is None or not config.shown:
+        return []
+    return [
+        {
+            "prompt": pairs.prompt(i),
+            "references": pairs.references(i),
+            "reference": _save_picture(real_HWC, folder, f"samples/{i}_real.png"),
+        }
+        for i, real_HWC in enumerate(pairs.pictures(0, config.shown))
+    ]
 
 
-def scene_answers(
+def picture_answers(
     net: MultimodalModel,
     data: PreparedData,
     config: EvaluationConfig,
@@ -63,8 +63,9 @@ def scene_answers(
     folder: Path,
 ) -> tuple[list[Metric], list[dict[str, Any]]]:
     """Pictures drawn for captions and captions written for pictures, scored, and the first few."""
-    scenes = [data.source.scene("test", data.config.seed, i) for i in range(config.images)]
-    prompts = [caption_of(data, "test", i) for i in range(config.images)]
+    pairs = data.pairs("test")
+    assert pairs is not None, "only asked where there are some"
+    prompts = [pairs.prompt(i) for i in range(config.images)]
     tokens = [np.array(data.texts.encode(prompt)) for prompt in prompts]
     encoded = generate_images(net, tokens, data.layout, PROMPT_SEED, config.sample_steps)
     if isinstance(data.images, VQTokenizer):
@@ -72,17 +73,20 @@ def scene_answers(
     else:
         generated_NHWC = data.images.decode(encoded)
     # Frechet distances are taken to other real pictures of the same split.
-    real_NHWC = data.pictures("test", 0, config.images)
-    reference_MHWC = data.pictures("test", config.images, config.images)
+    real_NHWC = pairs.pictures(0, config.images)
+    reference_MHWC = pairs.pictures(config.images, config.images)
+    scenes, source = None, None
+    if isinstance(data, SceneData):
+        source = data.source
+        scenes = [source.scene("test", data.config.seed, i) for i in range(config.images)]
     metrics = score_images(
-        generated_NHWC, prompts, real_NHWC, reference_MHWC, evaluators, scenes, data.source
+        generated_NHWC, prompts, real_NHWC, reference_MHWC, evaluators, scenes, source
     )
-    pool = data.pool("test")
-    real = torch.from_numpy(np.array(pool.images[: config.images]))
-    ids = generate_captions(net, real, data.layout, pool.longest_caption + 1)
+    real = torch.from_numpy(pairs.encoded(config.images))
+    ids = generate_captions(net, real, data.layout, pairs.longest_caption + 1)
     captions = [data.texts.decode(each) for each in ids]
-    metrics += score_captions(captions, [data.source.captions(scene) for scene in scenes])
-    samples = scene_samples(data, config, folder)
+    metrics += score_captions(captions, [pairs.references(i) for i in range(config.images)])
+    samples = picture_samples(data, config, folder)
     for i, sample in enumerate(samples):
         sample["generated"] = _save_picture(generated_NHWC[i], folder, f"samples/{i}.png")
         sample["caption"] = captions[i]
@@ -154,14 +158,27 @@ def words(text: str) -> str:
 
 def unavailable(evaluators: Evaluators, data: PreparedData, reason: str) -> list[Metric]:
     """What would have been measured, had the model been able to answer."""
+    metrics = pictures_unavailable(evaluators, data, reason)
+    if speaks(data):
+        recogniser = "transcripts of recordings by the model itself"
+        metrics.append(not_available("word error rate", recogniser, reason))
+    return metrics
+
+
+def pictures_unavailable(evaluators: Evaluators, data: PreparedData, reason: str) -> list[Metric]:
+    """What would have been measured of pictures and captions."""
     named = [(each.distance, each.name) for each in evaluators.extractors]
     named += [("CLIP score", each.name) for each in evaluators.clips]
-    read = ("objects", "relations", "ground", "scenes")
-    named += [(f"{what} right", "exact scene checker") for what in read]
+    if isinstance(data, SceneData):
+        read = ("objects", "relations", "ground", "scenes")
+        named += [(f"{what} right", "exact scene checker") for what in read]
     named.append(("CIDEr", "pycocoevalcap CIDEr"))
-    if data.speech is not None:
-        named.append(("word error rate", "transcripts of recordings by the model itself"))
     return [not_available(name, extractor, reason) for name, extractor in named]
+
+
+def speaks(data: PreparedData) -> bool:
+    """Whether there are held-out recordings with transcripts, and what makes sound of units."""
+    return data.speech is not None and data.speech_pool("test") is not None
 
 
 def _speech(data: PreparedData) -> tuple[SpeechPool, SpeechTokenizer]:

@@ -19,7 +19,8 @@ from mot_lab.expert_load import ExpertTally
 from mot_lab.losses import token_losses
 from mot_lab.model import MultimodalModel
 
-SPLITS = {"val": "validation", "test": "unseen combinations", "unseen": "unseen emojis"}
+SCENE_SPLITS = {"val": "validation", "test": "unseen combinations", "unseen": "unseen emojis"}
+OWN_SPLITS = {"val": "validation", "test": "test split"}
 FLOOR_BATCHES = 20
 
 
@@ -111,13 +112,14 @@ def loss_metrics(
 
     Args:
         losses: of the split.
-        split: one of ``SPLITS``.
+        split: a held-out one.
         routing: ``none``, ``causal`` or ``training``, as in `evaluation.trained.routing.routings`.
         data: gives the vocabularies, and the perplexity of knowing a modality's tokens alone.
         objective: of the diffusion head.
     """
     leaks = routing == "training"
-    where = f"({SPLITS[split]})" + (", training routing" if leaks else "")
+    named = OWN_SPLITS if data.config.own else SCENE_SPLITS
+    where = f"({named[split]})" + (", training routing" if leaks else "")
     seen = "; training routing, which sees later tokens" if leaks else ""
     metrics = []
     for name in losses.modalities:
@@ -149,7 +151,8 @@ def vocabulary(data: MultimodalDataModule, modality: str) -> str:
     """What the tokens of a discrete modality are, in words."""
     if modality == TEXT:
         texts = data.prepared.texts
-        return f"{texts.kind} of {texts.vocab_size} tokens, captions and prose"
+        of = "all texts" if data.config.own else "captions and prose"
+        return f"{texts.kind} of {texts.vocab_size} tokens, {of}"
     part = data.interface.others[modality]
     assert isinstance(part, Codes)
     return f"{part.size} codes of the {modality} tokenizer"

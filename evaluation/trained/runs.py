@@ -14,14 +14,16 @@ from evaluation.metric import Metric
 from evaluation.metrics.evaluators import load_evaluators
 from evaluation.metrics.suite import Evaluators
 from evaluation.trained.answers import (
-    scene_answers,
-    scene_samples,
+    picture_answers,
+    picture_samples,
+    pictures_unavailable,
+    speaks,
     speech_answers,
     speech_samples,
     unavailable,
 )
 from evaluation.trained.causality import causality_record, probe_causality
-from evaluation.trained.held_out import SPLITS, held_out_losses, loss_metrics
+from evaluation.trained.held_out import held_out_losses, loss_metrics
 from evaluation.trained.routing import router_record, routing_record, routings
 from mot_lab.backbones.transformer import Routing
 from mot_lab.causal_router import load_router, router_path
@@ -36,6 +38,7 @@ from mot_lab.trained import Trained, load_trained
 from mot_lab.training import Run
 
 PROBED_BATCHES = 2
+NO_PAIRS = "the test split has no pictures with captions"
 TALLIED_SPLIT = "val"  # what the experts take is counted on; their routers are judged on it too
 
 
@@ -69,6 +72,7 @@ def prepare_evaluators(config: EvaluationConfig, data: PreparedData) -> dict[str
     Returns:
         what the evaluators are, for the study's record.
     """
+    data.require_pairs(2 * config.images)
     evaluators = load_evaluators(config, data)
     return {
         "extractors": [each.name for each in evaluators.extractors],
@@ -81,6 +85,7 @@ def prepare_evaluators(config: EvaluationConfig, data: PreparedData) -> dict[str
 def evaluate_checkpoint(path: Path, config: EvaluationConfig, out: Path) -> list[Metric]:
     """Score one checkpoint into ``out/evaluation.json`` and ``out/samples/``."""
     trained = load_trained(path)
+    trained.data.require_pairs(2 * config.images)
     data = MultimodalDataModule(trained.data.config)
     scored = evaluate(trained, data, config, load_evaluators(config, data.prepared), out)
     write_json(out / "evaluation.json", scored)
@@ -112,16 +117,20 @@ def evaluate(
     metrics, routing = _losses(trained, data)
     probed = list(islice(data.held_out_loader(TALLIED_SPLIT), PROBED_BATCHES))
     causality = causality_record(probe_causality(net, probed))
+    samples: list[dict[str, Any]] = []
     spoken: list[dict[str, Any]] = []
     if reason := why_not(net):
         metrics += unavailable(evaluators, prepared, reason)
-        samples = scene_samples(prepared, config, folder)
-        if prepared.speech is not None:
+        samples = picture_samples(prepared, config, folder)
+        if speaks(prepared):
             spoken = speech_samples(prepared, config, folder)
     else:
-        answered, samples = scene_answers(net, prepared, config, evaluators, folder)
-        metrics += answered
-        if prepared.speech is not None:
+        if prepared.pairs("test") is None:
+            metrics += pictures_unavailable(evaluators, prepared, NO_PAIRS)
+        else:
+            answered, samples = picture_answers(net, prepared, config, evaluators, folder)
+            metrics += answered
+        if speaks(prepared):
             answered, spoken = speech_answers(net, prepared, config, folder)
             metrics += answered
     return {
@@ -149,12 +158,12 @@ def _losses(
                     data.held_out_loader(split),
                     tallies[name] if split == TALLIED_SPLIT else None,
                 )
-                for split in SPLITS
+                for split in data.config.held_out
             }
     objective = trained.module.config.diffusion.objective
     metrics = [
         metric
-        for split in SPLITS
+        for split in data.config.held_out
         for name in reversed(names)  # what may be compared with other arms comes first
         for metric in loss_metrics(losses[name][split], split, name, data, objective)
     ]

@@ -10,7 +10,6 @@ from mot_lab.batch import MultimodalBatch
 from mot_lab.data.datamodule import MultimodalDataModule
 from mot_lab.data.packing import Row
 
-HELD_OUT = ("val", "test", "unseen")
 FIRST, SPREAD = 3, 5
 
 
@@ -29,7 +28,7 @@ def held_out_digests(data: MultimodalDataModule) -> dict[str, str]:
     """A digest of all batches of every held-out split."""
     return {
         split: digest(batch.sha256() for batch in _batches(data.held_out_loader(split)))
-        for split in HELD_OUT
+        for split in data.config.held_out
     }
 
 
