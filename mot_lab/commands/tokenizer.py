@@ -27,6 +27,11 @@ def _run(options: argparse.Namespace) -> None:
     from mot_lab.runtime.files import require_new
 
     data = load_study(options.config, options.overrides).data
+    if data.own:
+        raise ValueError(
+            "the tokenizers of data.sources are fitted by `mot-lab data prepare`, which keeps them "
+            "beside the shards in tokenizers/"
+        )
     if options.out is not None:
         require_new(options.out)  # before anything is fitted for it
     if options.modality == "text":

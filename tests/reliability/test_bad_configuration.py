@@ -45,7 +45,7 @@ def nothing_is_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     cache = tmp_path / "cache"
     monkeypatch.setenv("MOT_LAB_CACHE", str(cache))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with mock.patch("mot_lab.data.prepare.SceneSource", side_effect=Prepared):
+    with mock.patch("mot_lab.data.scene_data.SceneSource", side_effect=Prepared):
         yield
     assert not cache.exists() or not any(cache.iterdir())
 
