@@ -31,6 +31,7 @@ PROMISES = {
     "test_bad_sources": "Damaged files of a source cost what stands in them, and it is said",
     "test_bad_configuration": "A wrong configuration is one line, before anything is prepared",
     "test_hostile_files": "Hostile files do nothing but an error; reports show text as text",
+    "test_shards": "Prepared shards are whole, or refused by name; who prepares goes on",
     "test_long_runs": "Memory, open files and threads stay flat in long runs",
 }
 
