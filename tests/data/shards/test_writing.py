@@ -18,14 +18,16 @@ from fake_sources import (
     split_in_parts,
     text,
 )
+from voices import babble
 
 from mot_lab.data.own_data import prepare_own
 from mot_lab.data.prepare import DataConfig
 from mot_lab.data.shards import checking, writing
 from mot_lab.data.shards.manifest import MANIFEST, PART
 from mot_lab.data.shards.writing import write_shards
-from mot_lab.data.sources.raw import Skipped
+from mot_lab.data.sources.raw import RawDocument, RawSound, RawText, Skipped
 from mot_lab.parsing import from_dict
+from mot_lab.tokens.speech_features import Recording
 
 
 @pytest.fixture(autouse=True)
@@ -219,6 +221,37 @@ def test_speech_of_units_needs_no_tokenizer(tmp_path: Path, monkeypatch) -> None
         assert pool.wave_text(number) == said.text
     with pytest.raises(ValueError, match="a source of kind units needs them"):
         from_dict(DataConfig, {**own, "speech": None})
+
+
+def test_sounds_are_units_of_a_tokenizer_fitted_on_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sound(name: str, seed: int) -> RawDocument:
+        samples = babble(seed, vowels=2, rate=16_000).astype(np.float32)
+        return RawDocument(name, "speech", (RawSound(samples, 16_000), RawText("a red fish")))
+
+    sources = split_in_parts(sound, {"train": [4], "val": [2], "test": [2]})
+    sources["test"].records["part0"].append(
+        RawDocument("silence", "speech", (RawSound(np.zeros(800, np.float32), 16_000),))
+    )
+    open_fakes(monkeypatch, {"sounds": sources})
+    own = {
+        **OWN,
+        "sources": [{"kind": "speech", "path": "sounds"}],
+        "speech": {"tokenizer": {"units": 6, "fit_recordings": 3}},
+        "unusable": 0.2,
+        "prepared": str(tmp_path / "shards"),
+    }
+    config = from_dict(DataConfig, own)
+    write_shards(config, str(tmp_path / "shards"), 1)
+    data = prepare_own(config)
+    pool = data.speech_pool("test")
+    assert pool is not None and len(pool) == 2 and data.speech is not None
+    assert data.left_out("test") == [{"unusable sound": 1}]
+    for number in range(2):
+        heard, _ = sources["test"].records["part0"][number].segments
+        units = data.speech.every_unit(Recording("", heard.samples, heard.rate))
+        assert np.array_equal(pool.units(number), units) and pool.wave_text(number) == "a red fish"
 
 
 @pytest.mark.parametrize(
