@@ -41,10 +41,11 @@ format: $(READY)  ## mend what the linter can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY)  ## step time of the arms, layouts of a block, data pipeline, processes, FID, reports, tracking: benchmarks/results
+bench: $(READY)  ## time steps, layouts, data, preparing, processes, generation, FID, reports, tracking: benchmarks/results
 	$(BIN)/python -m benchmarks.step_time
 	$(BIN)/python -m benchmarks.layouts
 	$(BIN)/python -m benchmarks.pipeline
+	$(BIN)/python -m benchmarks.preparing
 	$(BIN)/python -m benchmarks.processes
 	$(BIN)/python -m benchmarks.generation
 	$(BIN)/python -m benchmarks.fid
