@@ -110,6 +110,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("MOT_LAB_CACHE", str(folder / "cache"))
         shards = str(folder / "shards")
         main(["data", "prepare", str(file), "--out", shards, "--processes", "2"])
+        main(["data", "prepare", str(file), "--out", str(folder / "alone"), "--processes", "1"])
         for path in folder.glob("*.tar"):  # what was prepared is all that a study needs
             path.unlink()
         main(["study", str(file), f"data.prepared={shards}", "--runs", str(folder / "runs")])
@@ -135,6 +136,18 @@ def test_shards_hold_the_files(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert np.abs(difference).mean() < 60  # the same picture, resized and through JPEG
     with pytest.raises(ValueError, match=r"evaluation\.images 5 needs 10 .* there are 9"):
         data.require_pairs(10)
+
+
+def test_one_process_and_two_write_the_same_bytes(folder: Path) -> None:
+    one, two = (
+        {
+            path.relative_to(root).as_posix(): path.read_bytes()
+            for path in root.rglob("*")
+            if path.is_file()
+        }
+        for root in (folder / "alone", folder / "shards")
+    )
+    assert one == two and len(one) > 50
 
 
 def test_the_report_says_what_was_measured_and_what_left_out(folder: Path) -> None:
