@@ -33,6 +33,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
+from benchmarks.results_file import keep
 from mot_lab.data.datamodule import MultimodalDataModule
 from mot_lab.data.documents import ImageSegment, TextSegment
 from mot_lab.data.own_data import prepare_own
@@ -43,7 +44,6 @@ from mot_lab.environment import environment
 from mot_lab.parsing import from_dict
 from mot_lab.tokens.text import TextTokenizer, fit_text_tokenizer
 
-RESULTS = Path(__file__).parent / "results"
 DEMO = Path(__file__).parent.parent / "experiments" / "results" / "transfusion" / "report.json"
 TARS, HELD_OUT = 20, 16
 SIDE, CANVAS, SMALL = 256, 64, 16
@@ -82,10 +82,7 @@ def main() -> None:
         "command": f"python -m benchmarks.preparing {pairs} {processes} {rounds}",
         "environment": environment("32-true"),
     }
-    text = json.dumps(result, indent=2)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "preparing.json").write_text(text + "\n")
-    print(text)
+    keep("preparing", result)
 
 
 def data_config(folder: Path, shards: Path, canvas: int = CANVAS) -> DataConfig:

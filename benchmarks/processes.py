@@ -6,7 +6,6 @@ Whole training runs, as a study trains them (data, log and checkpoint included),
 figures are those that each run logs itself, past its first ten steps.
 """
 
-import json
 import statistics
 import sys
 from dataclasses import replace
@@ -15,13 +14,13 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from benchmarks.results_file import keep
 from mot_lab.config import load_study
 from mot_lab.environment import environment
 from mot_lab.runtime.metrics_file import read_curve
 from mot_lab.training import Run, runs_of, train
 
 DEFAULT = Path(__file__).parent.parent / "experiments" / "openmoji" / "transfusion.yaml"
-RESULTS = Path(__file__).parent / "results"
 PROCESSES = (1, 2)
 TARGET = 1.6
 TOKENS_PER_SECOND = "run_cost/tokens_per_second"
@@ -51,10 +50,7 @@ def main() -> None:
         "command": f"python -m benchmarks.processes {path.name} {steps} {rounds}",
         "environment": environment(config.training.precision),
     }
-    text = json.dumps(result, indent=2)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"processes_{config.name}.json").write_text(text + "\n")
-    print(text)
+    keep(f"processes_{config.name}", result)
 
 
 def tokens_per_second(run: Run, processes: int, steps: int) -> float:
