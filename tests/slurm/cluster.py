@@ -55,7 +55,7 @@ PartitionName=main Nodes={host} Default=YES MaxTime=60 State=UP
 """
 # AuthInfo's cred_expire is also how long a requeued job waits, 120 s where nothing is said.
 # Timeouts are long: on a busy machine a daemon may get no core for a while.
-STARTS_WITHIN = 120.0  # seconds
+STARTS_WITHIN, ENDS_WITHIN = 120.0, 60.0  # seconds
 
 
 class NoSlurm(Exception):
@@ -175,6 +175,9 @@ class Cluster:
         """Cancel all jobs, end the daemons, remove the folder."""
         if len(self.daemons) == 3:
             self.ask("scancel", "--user", getpass.getuser())
+            until = time.monotonic() + ENDS_WITHIN  # else processes of jobs outlive the daemons
+            while self.ask("squeue", "--noheader") and time.monotonic() < until:
+                time.sleep(0.2)
         for daemon in reversed(self.daemons):
             daemon.terminate()
             daemon.wait(30)
