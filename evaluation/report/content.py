@@ -66,7 +66,7 @@ NO_SAMPLES = "No samples were generated in this study."
 GENERATED = Picture(
     "generated",
     "Generated pictures beside real ones",
-    "Each row is a prompt of the held-out set with the real picture of that scene and the picture "
+    "Each row is a prompt of the held-out set with its real picture and the picture "
     "that each arm made from the prompt, so look along a row for the right things in the right "
     "places.",
     "The prompts are the first of the test set, not chosen by hand, the pictures are those of the "

@@ -2,8 +2,9 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator
-from concurrent.futures import as_completed
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from pathlib import Path
@@ -11,6 +12,7 @@ from shutil import copytree
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import torch
 from filelock import FileLock, Timeout
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -38,10 +40,13 @@ from mot_lab.data.sources.raw import Source
 from mot_lab.runtime.cache import cache_root, content_key
 from mot_lab.runtime.files import lacks_room, not_written
 from mot_lab.runtime.plain_files import laid_out, parse_json
-from mot_lab.runtime.workers import worker_pool
+from mot_lab.runtime.workers import threads_each, worker_pool
 
 if TYPE_CHECKING:
     from mot_lab.data.prepare import DataConfig
+
+
+AHEAD = 2  # parts that another process is given at a time, so that it never waits for this one
 
 
 @dataclass(frozen=True)
@@ -198,17 +203,28 @@ def _written(
     return parts
 
 
-def _records(jobs: list[_Job], processes: int) -> Iterable[PartRecord]:
-    if processes == 1 or len(jobs) < 2:
-        yield from map(_write_part, jobs)
-        return
-    with worker_pool(min(processes, len(jobs))) as pool:
-        try:
-            for future in as_completed([pool.submit(_write_part, job) for job in jobs]):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+def _records(jobs: list[_Job], processes: int) -> Iterator[PartRecord]:
+    """Parts as they are done. This process is one of them: it has imported everything already,
+    while others take seconds for it.
+    """
+    waiting = deque(jobs)
+    running: set[Future[PartRecord]] = set()
+    others = max(0, min(processes, len(jobs)) - 1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads_each(others + 1))
+    pool = worker_pool(others) if others else None
+    try:
+        while waiting or running:
+            while pool is not None and waiting and len(running) < AHEAD * others:
+                running.add(pool.submit(_write_part, waiting.popleft()))
+            if waiting:
+                yield _write_part(waiting.popleft())
+            done, running = wait(running, 0 if waiting else None, FIRST_COMPLETED)
+            yield from (future.result() for future in done)
+    finally:
+        torch.set_num_threads(before)
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
 
 
 def _write_part(job: _Job) -> PartRecord:

@@ -319,6 +319,30 @@ def test_a_manifest_that_leaves_its_folder_is_refused(prepared: Path, tmp_path: 
         prepare_own(config_of(tmp_path))
 
 
+def test_without_a_folder_sources_are_prepared_in_the_cache(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once; and once more where a source has changed."""
+    monkeypatch.setattr("mot_lab.data.own_data.cores", lambda: 1)  # others have no fakes
+    sources = fakes()
+    open_fakes(monkeypatch, sources)
+    first = prepare_own(config_of(None))
+    parts = {path.name: path for path in (tmp_path / "cache").glob("prepared-*")}
+    assert list(parts) == [Path(first.url).name]
+    arrays = {name: each for name, each in contents(prepared).items() if name.endswith(".npy")}
+    found = contents(Path(first.url))
+    assert {name: found[name] for name in arrays} == arrays
+    monkeypatch.setattr("mot_lab.data.shards.writing.write_shards", None)
+    assert prepare_own(config_of(None, rows=2)).url == first.url
+    monkeypatch.undo()
+    monkeypatch.setenv("MOT_LAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("mot_lab.data.own_data.cores", lambda: 1)
+    sources["texts"]["val"].records["part0"].pop()
+    open_fakes(monkeypatch, sources)
+    changed = prepare_own(config_of(None))
+    assert changed.url != first.url and len(changed.documents("val")[1]) == 3
+
+
 def test_two_at_once_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     open_fakes(monkeypatch, fakes())
     folder = tmp_path / "shards"
