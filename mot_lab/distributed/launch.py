@@ -8,6 +8,7 @@ import os
 import pickle
 from collections.abc import Callable
 from multiprocessing.queues import SimpleQueue
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -76,6 +77,9 @@ def launch(work: Callable[..., None], processes: int, *arguments: Any) -> None:
         except (ProcessRaisedException, ProcessExitedException) as failure:
             stop_if_asked()
             raise _cause(failure, errors, processes) from failure
+        finally:
+            for file in context.error_files:  # torch leaves them in the temporary folder
+                Path(file).unlink(missing_ok=True)
     stop_if_asked()
 
 
