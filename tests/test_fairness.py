@@ -294,7 +294,7 @@ def test_a_study_is_not_extended_with_other_data(
     file = tmp_path / "tokenizer.json"
     fit_text_tokenizer(["a red heart", "a cat on a mat"], 300, ["image"]).save(file)
     text = {"path": str(file)}
-    training = {**SETTINGS["training"], "steps": 2, "val_every": 2}
+    training = {**SETTINGS["training"], "steps": 2, "val_every": 1, "log_every": 1}
     config = study_config(
         "dense",
         data={**SETTINGS["data"], "text": text, "row_length": 128},
@@ -324,7 +324,7 @@ def test_a_study_is_not_extended_with_other_data(
 
 
 def test_a_study_is_not_extended_with_other_settings(tmp_path: Path) -> None:
-    training = {**SETTINGS["training"], "steps": 2, "val_every": 2}
+    training = {**SETTINGS["training"], "steps": 2, "val_every": 1, "log_every": 1}
     config = study_config("dense", training=training, seeds=[0])
     train(runs_of(config, tmp_path)[0], None)
     changed = study_config("dense", training={**training, "gradient_clip": 0.5}, seeds=[0, 1])

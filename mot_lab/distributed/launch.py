@@ -34,7 +34,8 @@ def started_elsewhere() -> bool:
     """Whether this is one of several processes that torchrun, srun or the like have started."""
     if os.environ.get(LAUNCHED):
         return True
-    several_tasks = int(os.environ.get("SLURM_NTASKS", "1")) > 1
+    # of the step that srun has begun; SLURM_NTASKS says what the job could have
+    several_tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
     in_job = SLURMEnvironment.detect() and several_tasks
     return TorchElasticEnvironment.detect() or in_job or "LOCAL_RANK" in os.environ
 

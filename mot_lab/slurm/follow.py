@@ -1,10 +1,10 @@
 """Waits for the jobs of a study and shows how they go on, from the files that they write."""
 
 import os
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from time import sleep
 
 from rich.console import Console
 
@@ -112,7 +112,7 @@ def _polls(console: Console) -> Iterator[dict[str, JobState]]:
         else:
             down = False
             yield states
-        time.sleep(POLL_SECONDS)
+        sleep(POLL_SECONDS)
 
 
 def _counts(states: Mapping[str, JobState], waiting: Mapping[str, str]) -> str:

@@ -4,7 +4,6 @@ import io
 import json
 import os
 import struct
-import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +24,7 @@ from evaluation.metrics.suite import Evaluators
 from evaluation.report.blocks import Section
 from evaluation.report.fairness import fairness_blocks
 from evaluation.report.html import to_html
+from mot_lab.data import scene_data
 from mot_lab.data.datamodule import MultimodalDataModule
 from mot_lab.data.prepare import DataConfig, prepare
 from mot_lab.data.recordings import read_manifest, read_picture, read_recording
@@ -378,6 +378,5 @@ def test_prepared_pools_are_checked(tmp_path: Path, fault: str) -> None:
 def forget_pools() -> None:
     """What a process keeps of the cache."""
     cache._checked.clear()
-    module = sys.modules[prepare.__module__]
-    for kept in (module._pool, module._speech_pool, module._prose):
+    for kept in (scene_data._pool, scene_data._speech_pool, scene_data._prose):
         kept.cache_clear()

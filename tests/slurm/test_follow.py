@@ -53,7 +53,7 @@ def at_each_poll(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Callable[[],
     """Instead of a pause, the next thing happens."""
 
     def set_events(events: list[Callable[[], object]]) -> None:
-        monkeypatch.setattr(follow.time, "sleep", lambda _: events.pop(0)())
+        monkeypatch.setattr(follow, "sleep", lambda _: events.pop(0)())
 
     return set_events
 
