@@ -3,7 +3,10 @@
     python -m benchmarks.processes [experiments/openmoji/transfusion.yaml] [steps] [rounds]
 
 Whole training runs, as a study trains them (data, log and checkpoint included), in turn; the
-figures are those that each run logs itself, past its first ten steps.
+figures are those that each run logs itself, past its first ten steps. Two processes train on the
+study's batch, half of it each (``2``), and on one of twice the rows, as many each as one process
+has alone (``2 x rows``): what every step costs whatever its rows (the optimiser, averages, the
+exchange of gradients) weighs half as much there.
 """
 
 import statistics
@@ -15,13 +18,13 @@ from tempfile import TemporaryDirectory
 import torch
 
 from benchmarks.results_file import keep
-from mot_lab.config import load_study
+from mot_lab.config import StudyConfig, load_study
 from mot_lab.environment import environment
 from mot_lab.runtime.metrics_file import read_curve
 from mot_lab.training import Run, runs_of, train
 
 DEFAULT = Path(__file__).parent.parent / "experiments" / "openmoji" / "transfusion.yaml"
-PROCESSES = (1, 2)
+CASES = {"1": (1, 1), "2": (2, 1), "2 x rows": (2, 2)}  # processes, and the batch in the study's
 TARGET = 1.6
 TOKENS_PER_SECOND = "run_cost/tokens_per_second"
 
@@ -32,16 +35,16 @@ def main() -> None:
     rounds = int(sys.argv[3]) if len(sys.argv) > 3 else 3
     config = load_study(path)
     config = replace(config, seeds=config.seeds[:1])
-    rates: dict[str, dict[int, list[float]]] = {
-        arm.name: {processes: [] for processes in PROCESSES} for arm in config.parsed_arms
+    rates: dict[str, dict[str, list[float]]] = {
+        arm.name: {case: [] for case in CASES} for arm in config.parsed_arms
     }
     with TemporaryDirectory() as folder:
         for turn in range(rounds):
             for run in runs_of(config, Path(folder)):
-                for processes in PROCESSES:
-                    place = Path(folder) / f"{turn}-{processes}"
-                    rate = tokens_per_second(replace(run, study_folder=place), processes, steps)
-                    rates[run.arm][processes].append(rate)
+                for case, (processes, times) in CASES.items():
+                    place = Path(folder) / f"{turn}-{case}"
+                    here = replace(run, config=_times_rows(config, times), study_folder=place)
+                    rates[run.arm][case].append(tokens_per_second(here, processes, steps))
     result = {
         "study": config.name,
         "steps": steps,
@@ -68,13 +71,19 @@ def tokens_per_second(run: Run, processes: int, steps: int) -> float:
     return read_curve(run.folder.metrics_path, TOKENS_PER_SECOND)[-1][1]
 
 
-def _summary(rates: dict[int, list[float]]) -> dict[str, object]:
-    medians = {processes: statistics.median(each) for processes, each in rates.items()}
-    one, two = PROCESSES
+def _times_rows(config: StudyConfig, times: int) -> StudyConfig:
+    """The study with batches of so many times the rows."""
+    rows, val_rows = times * config.data.rows, times * config.data.val_rows
+    return replace(config, data=replace(config.data, rows=rows, val_rows=val_rows))
+
+
+def _summary(rates: dict[str, list[float]]) -> dict[str, object]:
+    medians = {case: statistics.median(each) for case, each in rates.items()}
+    alone = medians["1"]
     return {
-        "tokens_per_second": {processes: sorted(each) for processes, each in rates.items()},
+        "tokens_per_second": {case: sorted(each) for case, each in rates.items()},
         "median": medians,
-        "speed_up": medians[two] / medians[one],
+        "speed_up": {case: each / alone for case, each in medians.items() if case != "1"},
     }
 
 
