@@ -10,12 +10,12 @@ from typing import Any
 
 from mot_lab.data.sources.files import Folders
 from mot_lab.data.sources.media import picture_of
-from mot_lab.data.sources.raw import DocumentKind, RawSegment, Skipped
-from mot_lab.data.sources.records import BadRecord, Record, Wanted, text_of
-from mot_lab.data.sources.rows import named_folders, open_rows
+from mot_lab.data.sources.raw import DocumentKind, RawSegment
+from mot_lab.data.sources.records import BadRecord, Record, Row, text_of
+from mot_lab.data.sources.rows import RowReader, named_folders, open_rows
 
 
-class InterleavedDocuments:
+class InterleavedDocuments(RowReader):
     """A document a row.
 
     Args:
@@ -31,28 +31,15 @@ class InterleavedDocuments:
     kind: DocumentKind = "interleaved"
 
     def __init__(self, path: str, texts: str, images: str, files: str | None) -> None:
-        self._rows = open_rows(path, [texts, images], [(texts,), (images,)])
+        super().__init__(open_rows(path, [texts, images], [(texts,), (images,)]))
         self._texts, self._images = texts, images
         self._folders = named_folders(self._rows, files)
 
-    def parts(self) -> list[str]:
-        """Those of the rows."""
-        return self._rows.parts()
-
-    def records(self, part: str, wanted: Wanted) -> Iterator[Record | Skipped]:
-        """See `mot_lab.data.sources.records.Reader`."""
-        for row in self._rows.rows(part):
-            if isinstance(row, Skipped):
-                yield row
-                continue
-            texts = row.fields.get(self._texts)
-            said = [str(each) for each in texts if each] if isinstance(texts, list) else []
-            key = "\n".join(said) or row.name.rpartition("/")[2]
-            yield Record(row.name, key, partial(self._load, row.fields))
-
-    def state(self) -> str:
-        """Of the rows."""
-        return self._rows.state()
+    def _of_row(self, row: Row) -> Iterator[Record]:
+        texts = row.fields.get(self._texts)
+        said = [str(each) for each in texts if each] if isinstance(texts, list) else []
+        key = "\n".join(said) or row.name.rpartition("/")[2]
+        yield Record(row.name, key, partial(self._load, row.fields))
 
     def _load(self, fields: Mapping[str, Any]) -> tuple[RawSegment, ...]:
         texts, images = _list(fields, self._texts), _list(fields, self._images)

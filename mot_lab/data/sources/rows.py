@@ -1,6 +1,7 @@
 """Rows of JSON lines, parquet or a data set of the Hugging Face hub: one way to read all three."""
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import islice
@@ -11,7 +12,7 @@ from mot_lab.data.sources.hub import HubRows, is_hub
 from mot_lab.data.sources.json_lines import LINES, json_parts, json_rows, require_lines
 from mot_lab.data.sources.parquet import parquet_names, parquet_parts, parquet_rows
 from mot_lab.data.sources.raw import Skipped
-from mot_lab.data.sources.records import Row
+from mot_lab.data.sources.records import Record, Row, Wanted
 from mot_lab.parsing import shown
 
 PARQUET = (".parquet",)
@@ -118,6 +119,37 @@ class FileRows:
             for name, place in parquet_parts(file) if parquet else json_parts(file):
                 places[name] = (file, place)
         return places
+
+
+class RowReader(ABC):
+    """What reads documents out of rows (`mot_lab.data.sources.records.Reader`).
+
+    Args:
+        rows: opened.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def parts(self) -> list[str]:
+        """Those of the rows."""
+        return self._rows.parts()
+
+    def records(self, part: str, wanted: Wanted) -> Iterator[Record | Skipped]:
+        """See `mot_lab.data.sources.records.Reader`."""
+        for row in self._rows.rows(part):
+            if isinstance(row, Skipped):
+                yield row
+            else:
+                yield from self._of_row(row)
+
+    def state(self) -> str:
+        """Of the rows."""
+        return self._rows.state()
+
+    @abstractmethod
+    def _of_row(self, row: Row) -> Iterator[Record | Skipped]:
+        """The documents of one row."""
 
 
 def state_of(files: Sequence[File]) -> str:

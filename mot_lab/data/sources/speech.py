@@ -13,8 +13,8 @@ import numpy as np
 from mot_lab.data.recordings import decode_recording
 from mot_lab.data.sources.media import file_bytes, picture_of
 from mot_lab.data.sources.raw import DocumentKind, RawSegment, RawSound, RawUnits, Skipped
-from mot_lab.data.sources.records import BadRecord, Record, Row, Wanted, text_of
-from mot_lab.data.sources.rows import named_folders, open_rows
+from mot_lab.data.sources.records import BadRecord, Record, Row, text_of
+from mot_lab.data.sources.rows import RowReader, named_folders, open_rows
 from mot_lab.parsing import shown
 from mot_lab.tokens.speech_features import UnusableRecording, require_sound
 
@@ -24,7 +24,7 @@ MOST_UNITS = 2**31 - 1
 Heard = Literal["sound", "units"]
 
 
-class SpeechRows:
+class SpeechRows(RowReader):
     """An utterance a row, or many of them where a row is a document of The People's Speech.
 
     Args:
@@ -46,27 +46,15 @@ class SpeechRows:
         self, path: str, heard: Heard, field: str, text: str, image: str, files: str | None
     ) -> None:
         nested = (NESTED,) if heard == "sound" else ()
-        self._rows = open_rows(path, [field, text, image, *nested], [(field, *nested)])
+        super().__init__(open_rows(path, [field, text, image, *nested], [(field, *nested)]))
         self._heard, self._field, self._text, self._image = heard, field, text, image
         self._folders = named_folders(self._rows, files)
 
-    def parts(self) -> list[str]:
-        """Those of the rows."""
-        return self._rows.parts()
-
-    def records(self, part: str, wanted: Wanted) -> Iterator[Record | Skipped]:
-        """See `mot_lab.data.sources.records.Reader`."""
-        for row in self._rows.rows(part):
-            if isinstance(row, Skipped):
-                yield row
-            elif self._heard == "sound" and NESTED in row.fields:
-                yield from self._utterances(row)
-            else:
-                yield self._record(row.name, row.fields)
-
-    def state(self) -> str:
-        """Of the rows."""
-        return self._rows.state()
+    def _of_row(self, row: Row) -> Iterator[Record | Skipped]:
+        if self._heard == "sound" and NESTED in row.fields:
+            yield from self._utterances(row)
+        else:
+            yield self._record(row.name, row.fields)
 
     def _utterances(self, row: Row) -> Iterator[Record | Skipped]:
         lists = row.fields[NESTED]
