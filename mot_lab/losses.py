@@ -4,7 +4,7 @@
 Shapes: L targets, V joint vocabulary, N images, C x H x W latents, M modalities.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,8 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mot_lab.batch import MultimodalBatch
-from mot_lab.distributed.ranks import summed, summed_tensor
+from mot_lab.distributed.ranks import summed_tensor, summing
 from mot_lab.model import MultimodalModel, Output
+
+TOTAL = "total"  # beside the modalities
 
 
 @dataclass(frozen=True)
@@ -109,14 +111,22 @@ def multimodal_losses(
 
 def summed_counts(counts: Mapping[str, int]) -> dict[str, int]:
     """Counts by modality, each summed over the processes."""
-    return dict(zip(counts, summed(list(counts.values())), strict=True))
+    return summing_counts(counts)()
+
+
+def summing_counts(counts: Mapping[str, int]) -> Callable[[], dict[str, int]]:
+    """Begin `summed_counts`; what is returned waits for it."""
+    sums = summing(list(counts.values()))
+    return lambda: dict(zip(counts, sums(), strict=True))
 
 
 def summed_by_modality(losses: Sequence[Losses]) -> dict[str, Tensor]:
-    """The losses' sums by modality, over all of them and over the processes."""
+    """The losses' sums by modality, over all of them and over the processes; under `TOTAL` the
+    shares that were minimised.
+    """
     names = list(losses[0].sums)
-    sums_M = [torch.stack([each.sums[name] for name in names]) for each in losses]
-    return dict(zip(names, summed_tensor(sum_of(sums_M)).unbind(), strict=True))
+    sums_M = [torch.stack([*(each.sums[name] for name in names), each.total]) for each in losses]
+    return dict(zip([*names, TOTAL], summed_tensor(sum_of(sums_M)).unbind(), strict=True))
 
 
 def sum_of(tensors: Sequence[Tensor]) -> Tensor:

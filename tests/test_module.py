@@ -15,6 +15,7 @@ from mot_lab.batch import MultimodalBatch
 from mot_lab.heads.diffusion import DiffusionConfig
 from mot_lab.module import ModelConfig, MultimodalModule
 from mot_lab.optim import OptimizerConfig
+from mot_lab.runtime.finite_guard import FiniteGuard
 
 
 class _Kept(Logger):
@@ -45,10 +46,14 @@ def batches(number: int) -> list[MultimodalBatch]:
 
 
 def fitted(
-    subject: MultimodalModule, train: list[MultimodalBatch], val: list[MultimodalBatch]
+    subject: MultimodalModule,
+    train: list[MultimodalBatch],
+    val: list[MultimodalBatch],
+    **settings: object,
 ) -> _Kept:
     logger = _Kept()
     trainer = L.Trainer(
+        **settings,
         max_steps=len(train),
         accelerator="cpu",
         logger=logger,
@@ -156,3 +161,30 @@ def test_a_step_without_a_modality_logs_no_loss_of_it() -> None:
     logged = [each for _, each in logger.values if "train/text/loss" in each]
     for name in ("train/image/loss", "train/unrouted/image"):
         assert [name in each for each in logged] == [True, False, True]
+
+
+@pytest.mark.parametrize("algorithm", ["norm", "value"])
+def test_clipping_is_lightnings_without_another_norm(
+    algorithm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the guard, which leaves its norm, and without it."""
+    norms: list[torch.Tensor] = []
+    compute = torch.nn.utils.get_total_norm
+
+    def counted(gradients: list[torch.Tensor]) -> torch.Tensor:
+        norms.append(compute(gradients))
+        return norms[-1]
+
+    settings = {"gradient_clip_val": 1e-3, "gradient_clip_algorithm": algorithm}
+    alone, guarded, unclipped = module(), module(), module()
+    fitted(alone, batches(3), batches(1), **settings)
+    fitted(unclipped, batches(3), batches(1))
+    monkeypatch.setattr("torch.nn.utils.get_total_norm", counted)
+    monkeypatch.setattr("torch.nn.utils.clip_grad_norm_", None)
+    fitted(guarded, batches(3), batches(1), callbacks=[FiniteGuard()], **settings)
+    assert len(norms) == 3 and min(norms) > 1e-3
+    clipped, same, free = (
+        dict(each.net.named_parameters()) for each in (alone, guarded, unclipped)
+    )
+    assert all(torch.equal(clipped[name], same[name]) for name in clipped)
+    assert not all(torch.equal(clipped[name], free[name]) for name in clipped)

@@ -7,7 +7,7 @@ in the same order.
 Shapes: R processes, K numbers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -48,7 +48,24 @@ def gathered_objects(value: Any) -> list[Any]:
 
 def summed(numbers_K: Sequence[int]) -> list[int]:
     """K whole numbers, each summed over the processes."""
-    return [sum(each) for each in zip(*gathered(numbers_K), strict=True)]
+    return summing(numbers_K)()
+
+
+def summing(numbers_K: Sequence[int]) -> Callable[[], list[int]]:
+    """Begin `summed`; what is returned waits for it. Whatever stands between the two is done while
+    the other processes catch up.
+    """
+    if ranks() == 1:
+        return lambda: list(numbers_K)
+    sum_K = torch.tensor(numbers_K, dtype=torch.int64)
+    work = dist.all_reduce(sum_K, group=_host_group(), async_op=True)
+    assert work is not None, "it is asynchronous"
+
+    def wait() -> list[int]:
+        work.wait()
+        return sum_K.tolist()
+
+    return wait
 
 
 def largest(number: int) -> int:

@@ -71,9 +71,10 @@ class FiniteGuard(Callback):
     a step.
 
     Batches must have ``samples``, the numbers of their rows, and modules ``step_losses``, the
-    losses of the last step by the name that they are logged under. The count of steps left out is
-    logged as ``train/skipped_steps`` and goes on with a resumed run. A checkpoint whose weights are
-    not finite is never written.
+    losses of the last step by the name that they are logged under. The module is left the gradient
+    norm, as ``gradient_norm``, so that clipping need not compute it again. The count of steps left
+    out is logged as ``train/skipped_steps`` and goes on with a resumed run. A checkpoint whose
+    weights are not finite is never written.
 
     Args:
         label: names the run in the message, for example ``mot seed 1``.
@@ -106,7 +107,9 @@ class FiniteGuard(Callback):
     ) -> None:
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
         gradients = [weight.grad for weight in weights if weight.grad is not None]
-        norm = whole(torch.nn.utils.get_total_norm(gradients))
+        total = torch.nn.utils.get_total_norm(gradients)
+        pl_module.gradient_norm = total
+        norm = whole(total)
         terms: dict[str, Tensor] = {**pl_module.step_losses, GRADIENT_NORM: norm}  # type: ignore[dict-item]
         found = {name: v.detach().float().to(norm.device) for name, v in terms.items()}
         watched = [name for name in (TOTAL_LOSS, GRADIENT_NORM) if name in found]
