@@ -4,6 +4,7 @@ Shapes: B rows, S positions, T tokens in grouped order, D width, H query heads, 
 values (each serves H / K query heads), G = H + K, E head width, C columns of a cache.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -70,14 +71,20 @@ class QKNorm(nn.Module):
 
     def forward(self, qk_TGE: Tensor) -> Tensor:
         """[T, G, E] -> [T, G, E], the query heads first."""
+        return self.laid_out()(qk_TGE)
+
+    def laid_out(self) -> Callable[[Tensor], Tensor]:
+        """What `forward` does, with the scales (and shifts) of all heads side by side."""
         # One normalisation for both, then the scales: half as many small operations per tower.
         affine = self.affine()
+        width, eps = (self.shape.width,), self.kind.eps
         scale_GE = self._of_heads(*affine[:2])
         if not self.kind.centred:
-            return F.rms_norm(qk_TGE, qk_TGE.shape[-1:], eps=self.kind.eps) * scale_GE
+            return lambda qk_TGE: F.rms_norm(qk_TGE, width, eps=eps) * scale_GE
         shift_GE = self._of_heads(*affine[2:])
-        normal_TGE = F.layer_norm(qk_TGE, qk_TGE.shape[-1:], eps=self.kind.eps)
-        return torch.addcmul(shift_GE, normal_TGE, scale_GE)
+        return lambda qk_TGE: torch.addcmul(
+            shift_GE, F.layer_norm(qk_TGE, width, eps=eps), scale_GE
+        )
 
     def _of_heads(self, query_E: Tensor, key_E: Tensor) -> Tensor:
         """[G, E]"""

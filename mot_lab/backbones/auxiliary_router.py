@@ -3,11 +3,19 @@
 Shapes: T tokens, D width, H = D / 2 hidden width, E experts.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[object]:
+    """Inside, operations on such a tensor have its precision. Where they have it anyway nothing is
+    entered: that would take as long as a token's scores."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +47,7 @@ class AuxiliaryRouter:
         """Scores before the sigmoid [T, E], in fp32 at least, as the main router's."""
         precision = torch.promote_types(x_TD.dtype, torch.float32)
         into_DH, out_HE = (w.to(x_TD.device, precision) for w in (self.into_DH, self.out_HE))
-        with torch.autocast(x_TD.device.type, enabled=False):
+        with without_autocast(x_TD):
             return F.silu(x_TD.to(precision) @ into_DH) @ out_HE
 
     def takes(self, x_TD: Tensor) -> Tensor:

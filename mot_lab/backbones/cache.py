@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mot_lab.backbones.attention import AttentionContext, rotary_angles
+from mot_lab.backbones.cell_stack import CellStack
 from mot_lab.backbones.grouping import TokenGroups
 from mot_lab.backbones.transformer import Transformer
 
@@ -83,6 +84,7 @@ class KVCache:
             2, config.layers, rows, 0, kv_heads, head_width
         )
         self._cos_sin_2C1E = weight.new_empty(2, 0, 1, head_width)
+        self._stacks: dict[int, CellStack] = {}  # by cell
 
     def step(
         self,
@@ -132,6 +134,11 @@ class KVCache:
             [R * S, D], final norm included; zeros at padding.
         """
         groups = step.groups
+        if groups.order_N is None:  # one cell's tokens and no padding: every written token
+            cell = groups.sizes.index(groups.tokens)
+            if cell not in self._stacks:
+                self._stacks[cell] = CellStack(self.transformer, cell)
+            return self._stacks[cell](x_ND, groups.shape, step.context, step.layers)
         x_TD = self.transformer(groups.group(x_ND), groups, step.context, step.layers)
         return groups.restore(x_TD)
 

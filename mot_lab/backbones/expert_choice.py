@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mot_lab.backbones.auxiliary_router import AuxiliaryRouter
+from mot_lab.backbones.auxiliary_router import AuxiliaryRouter, without_autocast
 from mot_lab.backbones.written_out import swiglu
 from mot_lab.distributed.routing import best, taken_of_all
 
@@ -63,7 +63,7 @@ class ExpertChoice(nn.Module):
     def scores(self, x_TD: Tensor) -> Tensor:
         """Router scores [T, E] in fp32 at least: ties in bf16 would make top-k arbitrary."""
         precision = torch.promote_types(x_TD.dtype, torch.float32)
-        with torch.autocast(x_TD.device.type, enabled=False):
+        with without_autocast(x_TD):
             logits_TE = F.linear(x_TD.to(precision), self.router.weight.to(precision))
         return logits_TE.sigmoid() if self.gate == "sigmoid" else logits_TE.softmax(dim=-1)
 
@@ -94,7 +94,20 @@ class ExpertChoice(nn.Module):
         them (MoMa, section 2.4). A token's output depends on that token alone.
         """
         assert self.auxiliary is not None, "Transformer.routing refuses this"
-        return self._taken(x_TD, self.scores(x_TD), self.auxiliary.takes(x_TD))
+        score_TE, taken_TE = self.scores(x_TD), self.auxiliary.takes(x_TD)
+        if len(x_TD) != 1 or torch.is_grad_enabled():
+            return self._taken(x_TD, score_TE, taken_TE)
+        return self._of_one_token(x_TD, score_TE, taken_TE)
+
+    def _of_one_token(self, x_1D: Tensor, score_1E: Tensor, taken_1E: Tensor) -> Tensor:
+        """`_taken` while a text is written, without gradients: there is nothing to sort."""
+        self.taken_TE = taken_1E
+        y_1D = torch.zeros_like(x_1D)
+        for e, taken in enumerate(taken_1E[0].tolist()):
+            if taken:
+                own_1D = _swiglu(x_1D, self.gate_up_EDF[e], self.down_EFD[e])
+                y_1D += own_1D * score_1E[:, e, None].to(own_1D.dtype)
+        return y_1D
 
     def _of_all(self, x_TD: Tensor, sizes_RC: Sequence[Sequence[int]]) -> Tensor:
         """Every expert takes its k best tokens of all processes, and works on those of this one.
@@ -116,9 +129,12 @@ class ExpertChoice(nn.Module):
         called = [e for e, taken in enumerate(rows) if taken or torch.is_grad_enabled()]
         if not called:
             return torch.zeros_like(x_TD)
-        parts = x_TD[place_P].split(rows)
-        y_PD = torch.cat([_swiglu(parts[e], self.gate_up_EDF[e], self.down_EFD[e]) for e in called])
-        y_PD = y_PD * score_TE[place_P, expert_P, None].to(y_PD.dtype)
+        # Gradients of parts: a slice's is as large as the whole, for each; these are put together.
+        parts = x_TD.index_select(0, place_P).split(rows)
+        gate_ups, downs = self.gate_up_EDF.unbind(), self.down_EFD.unbind()
+        y_PD = torch.cat([_swiglu(parts[e], gate_ups[e], downs[e]) for e in called])
+        score_P = score_TE.flatten().index_select(0, place_P * len(rows) + expert_P)
+        y_PD = y_PD * score_P[:, None].to(y_PD.dtype)
         return torch.zeros_like(x_TD).index_add(0, place_P, y_PD.to(x_TD.dtype))
 
     def forward_flops(self, tokens: float) -> float:

@@ -99,15 +99,6 @@ class TokenGroups:
         return cls(order_N, inverse_N, sizes, (rows, length), skip_absent)
 
     @property
-    def only(self) -> int | None:
-        """The cell that has all tokens, where others are skipped; None where there is none."""
-        if self.skip_absent:
-            for cell, size in enumerate(self.sizes):
-                if size:
-                    return cell if size == self.tokens else None
-        return None
-
-    @property
     def tokens(self) -> int:
         """Number T of real tokens."""
         return sum(self.sizes)

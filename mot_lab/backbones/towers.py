@@ -40,13 +40,15 @@ class Towers(nn.Module):
     def present(self, groups: TokenGroups) -> tuple[list[nn.Module], list[int]]:
         """The towers' modules with their numbers of rows; where absent ones are skipped and one
         tower has all tokens, that one alone."""
-        if groups.only is not None:  # the case of every written token, hence in haste
-            return [self.tower[self._of_cell[groups.only]]], [groups.sizes[groups.only]]
         modules, sizes = list(self.tower.values()), groups.tower_sizes(self.cells)
         if groups.skip_absent and groups.tokens in sizes:
             at = sizes.index(groups.tokens)
             return [modules[at]], [groups.tokens]
         return modules, sizes
+
+    def of_cell(self, cell: int) -> nn.Module:
+        """The module that the tokens of a cell pass through."""
+        return self.tower[self._of_cell[cell]]
 
     def of(self, modality: str) -> nn.Module:
         """The module that the tokens of a modality pass through."""

@@ -9,6 +9,7 @@ and everything between is a partition as well. A tower's feed-forward may hold s
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise, permutations
 
 from mot_lab.parsing import shown
@@ -77,7 +78,7 @@ class Wiring:
                 )
         _ = self.cells  # fails here, not in the middle of a run
 
-    @property
+    @cached_property
     def cells(self) -> Partition:
         """The groups tokens are sorted into: modalities that share all weights stay together, and
         the order makes every tower of every kind a contiguous run of cells."""

@@ -52,8 +52,11 @@ class Decoder:
 
         def laid_out(arrays: list[np.ndarray]) -> np.ndarray:
             """One array per row -> [R, W], ``PADDING`` behind each."""
+            flat = np.concatenate(arrays)
+            if len(flat) == real_RW.size:
+                return flat.reshape(real_RW.shape)
             laid_RW = np.full(real_RW.shape, PADDING)
-            laid_RW[real_RW] = np.concatenate(arrays)
+            laid_RW[real_RW] = flat
             return laid_RW
 
         start_R1 = self.length[rows][:, None]

@@ -188,3 +188,55 @@ def test_a_step_can_be_run_again() -> None:
         x_BSD = random_inputs(transformer, layout, seed)
         y_ND = cache.run(step, x_BSD.flatten(0, 1))
         assert_close(y_ND.view(x_BSD.shape), run_backbone(transformer, layout, x_BSD), 1e-12)
+
+
+def token_by_token(transformer: Transformer, rows: int, modalities: int) -> tuple[Tensor, Tensor]:
+    """Rows that change their modality together: computed one place at a time, and at once."""
+    length = 9
+    modality_BS = (torch.arange(length) // 2 % modalities).expand(rows, -1).contiguous()
+    position_BS = torch.arange(length).expand(rows, -1).contiguous()
+    layout = RandomLayout(modality_BS, 0 * modality_BS, 0 * modality_BS - 1, position_BS)
+    x_BSD = random_inputs(transformer, layout)
+    cache, y_BSD = KVCache(transformer, rows), torch.zeros_like(x_BSD)
+    with transformer.routing("causal"):
+        for place in range(length):
+            position_B1 = np.full((rows, 1), place)
+            modality_B1 = modality_BS[:, place : place + 1].numpy()
+            step = cache.step(range(rows), modality_B1, position_B1, position_B1)
+            assert step.groups.order_N is None  # or it would not be the stack of a cell
+            y_BSD[:, place] = cache.run(step, x_BSD[:, place])
+        return y_BSD, run_backbone(transformer, layout, x_BSD)
+
+
+@every_arm
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("norm", ["pre", "post"])
+@torch.no_grad()
+def test_token_by_token_is_at_once(
+    arm: str, modalities: tuple[str, ...], rows: int, norm: str
+) -> None:
+    transformer = backbone(arm, modalities, norm=norm)
+    assert_close(*token_by_token(transformer, rows, len(modalities)), 1e-12)
+
+
+@pytest.mark.parametrize("qk_norm", ["layer", "rms", "none"])
+@torch.no_grad()
+def test_token_by_token_with_biases_and_shared_heads(qk_norm: str) -> None:
+    transformer = backbone("mot", qk_norm=qk_norm, kv_heads=1, qkv_bias=True)
+    assert_close(*token_by_token(transformer, 2, 2), 1e-12)
+
+
+@torch.no_grad()
+def test_an_expert_says_what_it_took_of_one_token_and_of_many() -> None:
+    """Each token alone has the experts that it has among others."""
+    transformer = backbone("moe_4x")
+    layer = transformer.expert_choice()[0][2]
+    x_TD = torch.randn(20, transformer.config.width, dtype=torch.float64)
+    with transformer.routing("causal"):
+        y_TD, taken_TE = layer(x_TD), layer.taken_TE
+        assert taken_TE is not None
+        assert set(taken_TE.sum(dim=1).tolist()) >= {0, 1, 2}  # none, one and several
+        for token in range(20):
+            assert_close(layer(x_TD[token : token + 1]), y_TD[token : token + 1], 1e-13)
+            assert layer.taken_TE is not None
+            assert layer.taken_TE.tolist() == taken_TE[token : token + 1].tolist()
