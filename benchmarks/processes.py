@@ -6,11 +6,14 @@ Whole training runs, as a study trains them (data, log and checkpoint included),
 figures are those that each run logs itself, past its first ten steps. Two processes train on the
 study's batch, half of it each (``2``), and on one of twice the rows, as many each as one process
 has alone (``2 x rows``): what every step costs whatever its rows (the optimiser, averages, the
-exchange of gradients) weighs half as much there.
+exchange of gradients) weighs half as much there. Two runs beside each other, which exchange nothing
+(``2 apart``, with the study's rows each), say what the machine has to give.
 """
 
+import multiprocessing
 import statistics
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,6 +27,7 @@ from mot_lab.runtime.metrics_file import read_curve
 from mot_lab.training import Run, runs_of, train
 
 DEFAULT = Path(__file__).parent.parent / "experiments" / "openmoji" / "transfusion.yaml"
+APART = "2 apart"
 CASES = {"1": (1, 1), "2": (2, 1), "2 x rows": (2, 2)}  # processes, and the batch in the study's
 TARGET = 1.6
 TOKENS_PER_SECOND = "run_cost/tokens_per_second"
@@ -36,7 +40,7 @@ def main() -> None:
     config = load_study(path)
     config = replace(config, seeds=config.seeds[:1])
     rates: dict[str, dict[str, list[float]]] = {
-        arm.name: {case: [] for case in CASES} for arm in config.parsed_arms
+        arm.name: {case: [] for case in (*CASES, APART)} for arm in config.parsed_arms
     }
     with TemporaryDirectory() as folder:
         for turn in range(rounds):
@@ -45,6 +49,7 @@ def main() -> None:
                     place = Path(folder) / f"{turn}-{case}"
                     here = replace(run, config=_times_rows(config, times), study_folder=place)
                     rates[run.arm][case].append(tokens_per_second(here, processes, steps))
+                rates[run.arm][APART].append(_apart(run, Path(folder) / f"{turn}-apart", steps))
     result = {
         "study": config.name,
         "steps": steps,
@@ -69,6 +74,13 @@ def tokens_per_second(run: Run, processes: int, steps: int) -> float:
     run = replace(run, study_arm=replace(run.study_arm, training=training))
     train(run, None)
     return read_curve(run.folder.metrics_path, TOKENS_PER_SECOND)[-1][1]
+
+
+def _apart(run: Run, folder: Path, steps: int) -> float:
+    """Of two runs at the same time, together."""
+    here = [replace(run, study_folder=folder / str(i)) for i in range(2)]
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        return sum(pool.map(tokens_per_second, here, [1, 1], [steps, steps]))
 
 
 def _times_rows(config: StudyConfig, times: int) -> StudyConfig:
