@@ -217,9 +217,16 @@ MUTATIONS = [
         "tests/backbones/test_causal_routing.py::test_is_the_loop_over_tokens",
     ),
     Mutation(
+        "written tokens without QK-norm",
+        "mot_lab/backbones/cell_stack.py",
+        "qk_TGE = self._qk_norm(qk_TGE)",
+        "qk_TGE = 1 * qk_TGE",
+        "tests/backbones/test_cache.py::test_token_by_token_is_at_once",
+    ),
+    Mutation(
         "losses divided by one process's counts",
         "mot_lab/distributed/ranks.py",
-        "return [sum(each) for each in zip(*gathered(numbers_K), strict=True)]",
+        "return sum_K.tolist()",
         "return list(numbers_K)",
         "tests/distributed/test_gradients.py::test_loss_and_gradients_are_those_of_one_process",
     ),

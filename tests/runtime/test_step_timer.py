@@ -75,7 +75,8 @@ def test_pauses_and_warm_up_are_left_out(monkeypatch: pytest.MonkeyPatch) -> Non
     assert costs["waiting_share"] == 2.0 / 7.0
     assert costs["compile_seconds"] == 9.0 - 2 * 1.5  # steps 1 and 2 took 7 and 2
     assert costs["model_flop_utilisation"] == pytest.approx(30.0 / 1.5 / 100.0)
-    assert costs["peak_memory_gb"] == peak_bytes(CPU) / 1e9
+    # what was asked in between may have raised it by a page
+    assert costs["peak_memory_gb"] == pytest.approx(peak_bytes(CPU) / 1e9, rel=1e-3)
 
 
 def test_a_resumed_run_keeps_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
