@@ -30,7 +30,9 @@ PROMISES = {
     "test_bad_data": "Bad data are refused by name, or skipped, counted and limited",
     "test_bad_sources": "Damaged files of a source cost what stands in them, and it is said",
     "test_bad_configuration": "A wrong configuration is one line, before anything is prepared",
-    "test_hostile_files": "Hostile files do nothing but an error; reports show text as text",
+    "test_hostile_files": "Hostile files do nothing but an error",
+    "test_other_layouts": "Data of another layout are refused by name, and stay as they are",
+    "test_reports_and_ports": "Reports show text as text; a running study listens nowhere",
     "test_shards": "Prepared shards are whole, or refused by name; who prepares goes on",
     "test_long_runs": "Memory, open files and threads stay flat in long runs",
 }

@@ -3,60 +3,34 @@
 import json
 import pickle
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import torch
 import yaml
 from diffusers.models import AutoencoderKL
-from reliability.amounts import only_whole
 from reliability.hostile import (
     Bomb,
     archives,
     deep_json,
     hostile_yaml,
-    other_layouts,
     pickle_bombs,
     refusal,
 )
-from reliability.processes import (
-    SETTINGS,
-    curve,
-    kill_group,
-    start,
-    study_command,
-    tiny_runs,
-    train_one,
-    wait_for,
-)
-from safetensors.torch import save
 from tokens.test_speech_hubert import save_hubert
 from transformers import ChameleonVQVAE
 from transformers.models.chameleon.configuration_chameleon import ChameleonVQVAEConfig
 
 from evaluation.metrics.clip_score import load_open_clip
 from evaluation.metrics.extractors import inception
-from evaluation.report.blocks import Alert, Code, Links, Points, Section, Sounds, Table, Text
-from evaluation.report.html import to_html
-from evaluation.report.markdown import to_markdown
-from evaluation.representation.checkpoints import find_checkpoints
-from evaluation.representation.record import read_representation
 from evaluation.store.read import _read_sample
-from mot_lab.causal_router import FORMAT, load_router
+from mot_lab.causal_router import load_router
 from mot_lab.runtime.checkpoint import AtomicCheckpointIO
-from mot_lab.runtime.study_folder import study_name
 from mot_lab.tokens.image import ImageTokenizerConfig, load_image_tokenizer
-from mot_lab.tokens.speech import ABOUT, SpeechTokenizer, SpeechTokenizerConfig
+from mot_lab.tokens.speech import ABOUT, SpeechTokenizer
 from mot_lab.tokens.speech_features import LogMelFeatures
 from mot_lab.tokens.speech_hubert import HubertFeatures
-from mot_lab.trained import load_without_router
-
-FEW: dict[str, Any] = {"steps": 6, "val_every": 3, "log_every": 1, "checkpoint_every": 2}
-SCRIPT = "<script>alert(1)</script> | `x`\n# head <img src=x onerror=alert(1)> \"'"
 
 
 @pytest.fixture
@@ -214,165 +188,6 @@ def test_models_of_others(
     assert all(str(tmp_path) in message for message in said.values()), said
 
 
-def _checkpoint(path: Path, content: Any) -> Callable[[], object]:
-    torch.save(content, path)
-    return lambda: load_without_router(path)
-
-
-def _router(path: Path, content: Any) -> Callable[[], object]:
-    tensors = {f"0/text/{part}": torch.zeros(2, 2) for part in ("into_DH", "out_HE")}
-    path.write_bytes(save(tensors, {"format": FORMAT, "about": json.dumps(content)}))
-    return lambda: load_router(path)
-
-
-def _units(path: Path, content: Any) -> Callable[[], object]:
-    path.mkdir(exist_ok=True)
-    (path / ABOUT).write_text(json.dumps(content))
-    shape = (2, 8)
-    np.savez(path / "units.npz", centroids=np.zeros(shape), frames=np.zeros(shape), runs=[1, 1])
-    return lambda: [SpeechTokenizerConfig(path=str(path)).vocabulary(), SpeechTokenizer.load(path)]
-
-
-def _model(kind: str) -> Callable[[Path, Any], Callable[[], object]]:
-    def write(path: Path, content: Any) -> Callable[[], object]:
-        path.mkdir(exist_ok=True)
-        (path / "config.json").write_text(json.dumps(content))
-        config = ImageTokenizerConfig(kind=kind, path=str(path))  # type: ignore[arg-type]
-        return lambda: config.codes(16) if kind == "vq" else config.latent_shape(16)
-
-    return write
-
-
-def _study(path: Path, content: Any) -> Callable[[], object]:
-    path.mkdir(exist_ok=True)
-    (path / "study.json").write_text(json.dumps(content))
-    return lambda: [study_name(path), find_checkpoints([path])]
-
-
-def _states(path: Path, content: Any) -> Callable[[], object]:
-    path.mkdir(exist_ok=True)
-    (path / "representation.json").write_text(json.dumps(content))
-    return lambda: read_representation(path)
-
-
-OF_OTHERS: dict[str, tuple[Callable[[Path, Any], Callable[[], object]], Any]] = {
-    "checkpoint": (
-        _checkpoint,
-        {
-            "state_dict": {},
-            "loops": {},
-            "callbacks": {"ExponentialMovingAverage": {"averages": {}}},
-            "model_settings": {"config": {"backbone": {"width": 8, "heads": 2}}, "arm": "mot"},
-            "MultimodalDataModule": {"config": {"image": {"kind": "pixels"}, "patch": 4}},
-            "global_step": 1,
-        },
-    ),
-    "router": (
-        _router,
-        {
-            "config": {"steps": 3, "threshold": 0.5},
-            "quality": {"accuracy": 1.0, "precision": 1.0, "recall": 1.0},
-            "weights": "0",
-            "step": 1,
-        },
-    ),
-    "units": (
-        _units,
-        {
-            "units": 2,
-            "features": {"features": "log_mel"},
-            "features_fingerprint": LogMelFeatures().fingerprint,
-        },
-    ),
-    "vq": (
-        _model("vq"),
-        {
-            "_class_name": "VQModel",
-            "in_channels": 3,
-            "block_out_channels": [32],
-            "num_vq_embeddings": 8,
-        },
-    ),
-    "vae": (
-        _model("vae"),
-        {
-            "_class_name": "AutoencoderKL",
-            "in_channels": 3,
-            "block_out_channels": [32],
-            "latent_channels": 4,
-        },
-    ),
-    "study": (_study, {"study": "a", "seeds": [0], "arms": {"dense": {}}}),
-    "states": (
-        _states,
-        {
-            "schema": 1,
-            "split": "val",
-            "seed": 0,
-            "noised": False,
-            "modalities": ["text"],
-            "modality": [0],
-            "documents": 1,
-            "arms": [],
-        },
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", OF_OTHERS)
-def test_plain_data_of_another_layout(
-    kind: str, tmp_path: Path, record_property: Callable[[str, object], None]
-) -> None:
-    """Whole and harmless, and yet not what is expected there: refused by name, or made do with."""
-    write, content = OF_OTHERS[kind]
-    path = tmp_path / "given"
-    wrong = {}
-    layouts = list(other_layouts(content))
-    for layout in layouts:
-        try:
-            write(path, layout)()
-        except ValueError as error:
-            if str(path) not in str(error):
-                wrong[str(layout)] = str(error)
-        except Exception as error:
-            wrong[str(layout)] = repr(error)
-    record_property("tried", len(layouts))
-    record_property("handled", len(layouts) - len(wrong))
-    assert wrong == {}
-
-
-def test_a_checkpoint_that_training_cannot_go_on_from(
-    tmp_path: Path, record_property: Callable[[str, object], None]
-) -> None:
-    """Of each part of it: gone, and of another type. It stays, and no step is trained."""
-    train_one(tmp_path, training=FEW)
-    run = tiny_runs(tmp_path, **FEW)[0]
-    whole, trained = torch.load(run.checkpoint, weights_only=True), curve(run.folder.path)
-    run.folder.record_path.unlink()
-    keys = ["state_dict", "loops", "callbacks", "optimizer_states", "lr_schedulers", "global_step"]
-    layouts = [{k: v for k, v in whole.items() if k != key} for key in keys]
-    layouts += [{**whole, key: [{"x": "y"}]} for key in keys[:-1]]  # nothing reads the last
-    layouts.append({**whole, "state_dict": {k: v[:1] for k, v in whole["state_dict"].items()}})
-    wrong = {}
-    for number, layout in enumerate(layouts):
-        torch.save(layout, run.checkpoint)
-        before = run.checkpoint.read_bytes()
-        try:
-            train_one(tmp_path, training=FEW)
-        except ValueError as error:
-            if str(run.checkpoint) in str(error) and run.checkpoint.read_bytes() == before:
-                continue
-            wrong[number] = str(error)
-        except Exception as error:
-            wrong[number] = repr(error)
-        else:
-            wrong[number] = "trained"
-    record_property("tried", len(layouts))
-    record_property("handled", len(layouts) - len(wrong))
-    assert wrong == {}
-    assert curve(run.folder.path) == trained
-
-
 def test_a_store_names_only_its_own_files(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
@@ -383,82 +198,3 @@ def test_a_store_names_only_its_own_files(tmp_path: Path) -> None:
             _read_sample({"prompt": "a", "generated": name}, folder)
     (folder / "own.png").write_bytes(b"own")
     assert _read_sample({"prompt": "a", "generated": "own.png"}, folder).generated == b"own"
-
-
-class Page(HTMLParser):
-    """The tags and the text of a page."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, list[str]]] = []
-        self.shown = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, [name for name, _ in attrs]))
-
-    def handle_data(self, data: str) -> None:
-        self.shown += data
-
-
-def test_reports_show_text_as_text() -> None:
-    sections = [
-        Section(
-            "a",
-            SCRIPT,
-            [
-                Text(SCRIPT),
-                Alert(SCRIPT),
-                Points([SCRIPT]),
-                Links([(SCRIPT, "a.html")]),
-                Code(SCRIPT, SCRIPT + "\n```\n# out"),
-                Table("t", SCRIPT, [SCRIPT, "b"], [[SCRIPT, 1.0], [SCRIPT, (1.0, 2.0)]]),
-                Sounds("s", SCRIPT, [SCRIPT, "b"], [[SCRIPT, b"RIFF"], [SCRIPT, None]]),
-            ],
-        )
-    ]
-    page = Page(to_html(SCRIPT, sections, {}))
-    assert not {tag for tag, _ in page.tags} & {"script", "img"}
-    assert not any(name.startswith("on") for _, names in page.tags for name in names)
-    assert page.shown.count(SCRIPT) == 18
-    assert "<audio" in to_html("a", sections, {}) and "data:audio/wav;base64," in to_html(
-        "a", sections, {}
-    )
-    text = to_markdown(SCRIPT, sections)
-    outside = text[: text.index("````")] + text[text.rindex("````") :]
-    assert "<script" not in outside and "<img" not in outside
-    rows = [line for line in outside.splitlines() if line.startswith("|")]
-    assert len(rows) == 8
-    for row in rows:
-        assert row.replace("\\|", "").count("|") == 3
-
-
-@only_whole
-def test_a_running_study_listens_nowhere(
-    tmp_path: Path, record_property: Callable[[str, object], None]
-) -> None:
-    training = {**SETTINGS["training"], "num_workers": 1, "steps": 20_000}
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump({**SETTINGS, "training": training}))
-    process = start(study_command(tmp_path), MOT_LAB_CACHE=str(tmp_path / "cache"))
-    looks, found = 200, []
-    try:
-        wait_for(lambda: any(tmp_path.glob("small/*/metrics.jsonl")), 300)
-        study = psutil.Process(process.pid)
-        seen = 0
-        for _ in range(looks):
-            for each in [study, *study.children(recursive=True)]:
-                try:
-                    listening = [
-                        one for one in each.net_connections("inet") if one.status == "LISTEN"
-                    ]
-                except psutil.NoSuchProcess:
-                    continue
-                seen += 1
-                found += listening
-        assert process.poll() is None and seen > looks
-    finally:
-        kill_group(process)
-        process.communicate()
-    record_property("tried", looks)
-    record_property("handled", looks - len(found))
-    assert found == []
