@@ -15,8 +15,6 @@ from mot_lab.batch import MultimodalBatch
 from mot_lab.distributed.ranks import summed_tensor, summing
 from mot_lab.model import MultimodalModel, Output
 
-TOTAL = "total"  # beside the modalities
-
 
 @dataclass(frozen=True)
 class Losses:
@@ -120,13 +118,14 @@ def summing_counts(counts: Mapping[str, int]) -> Callable[[], dict[str, int]]:
     return lambda: dict(zip(counts, sums(), strict=True))
 
 
-def summed_by_modality(losses: Sequence[Losses]) -> dict[str, Tensor]:
-    """The losses' sums by modality, over all of them and over the processes; under `TOTAL` the
-    shares that were minimised.
+def summed_by_modality(losses: Sequence[Losses]) -> tuple[dict[str, Tensor], Tensor]:
+    """The losses' sums by modality, and their totals' sum (0-dim each), over all of them and over
+    the processes.
     """
     names = list(losses[0].sums)
-    sums_M = [torch.stack([*(each.sums[name] for name in names), each.total]) for each in losses]
-    return dict(zip([*names, TOTAL], summed_tensor(sum_of(sums_M)).unbind(), strict=True))
+    each_M1 = [torch.stack([*(one.sums[name] for name in names), one.total]) for one in losses]
+    *sums, total = summed_tensor(sum_of(each_M1)).unbind()
+    return dict(zip(names, sums, strict=True)), total
 
 
 def sum_of(tensors: Sequence[Tensor]) -> Tensor:

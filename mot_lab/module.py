@@ -13,9 +13,10 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
-from torch.nn.utils import clip_grads_with_norm_
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from mot_lab.backbones.transformer import TransformerConfig
@@ -30,7 +31,6 @@ from mot_lab.gradient_norms import gradient_norms
 from mot_lab.heads.diffusion import MOST_WEIGHT, DiffusionConfig
 from mot_lab.limits import require_between
 from mot_lab.losses import (
-    TOTAL,
     Losses,
     loss_counts,
     multimodal_losses,
@@ -121,6 +121,12 @@ class MultimodalModule(L.LightningModule):
         self.on_fit_start()  # later a whole model no longer fits the shards
         shard(self.net, self.device_mesh["data_parallel"])
 
+    def on_train_start(self) -> None:
+        """Nothing is left of a fit that was broken off."""
+        self._passes.clear()
+        self._unrouted.clear()
+        self.step_losses, self.gradient_norm = {}, None
+
     def on_fit_start(self) -> None:
         """Begin from the model that is configured, unless training goes on from a checkpoint."""
         if self.config.start_from is None or self.started is not None:
@@ -153,9 +159,9 @@ class MultimodalModule(L.LightningModule):
         """
         if len(self._passes) < self.trainer.accumulate_grad_batches:
             return
-        sums = summed_by_modality(self._passes)
+        sums, total = summed_by_modality(self._passes)
         counts = self._passes[-1].step_counts
-        self.step_losses = {"train/total/loss": sums[TOTAL]} | {
+        self.step_losses = {"train/total/loss": total} | {
             f"train/{modality}/loss": sums[modality] / count
             for modality, count in counts.items()
             if count
@@ -201,7 +207,7 @@ class MultimodalModule(L.LightningModule):
             modality: sum(each.counts[modality] for each in self._validated)
             for modality in self._validated[0].counts
         }
-        sums = summed_by_modality(self._validated)
+        sums, _ = summed_by_modality(self._validated)
         for modality, count in summed_counts(counts).items():
             if count:
                 mean = sums[modality] / count
@@ -220,15 +226,24 @@ class MultimodalModule(L.LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """As Lightning does, but for the norm, where `FiniteGuard` has computed it already: once
-        more is half a percent of a small model's step.
+        """Scale the gradients down to a norm; by the norm that `FiniteGuard` has just computed,
+        where it is there: once more is half a percent of a small model's step.
+
+        In bf16 Lightning itself would refuse, since a gradient scaler could not reach the gradients
+        of a fused optimiser: but there is none.
         """
         norm, self.gradient_norm = self.gradient_norm, None
-        scaled = self.trainer.precision == "16-mixed"  # which Lightning clips in its own order
-        if norm is None or scaled or not gradient_clip_val or gradient_clip_algorithm == "value":
+        if gradient_clip_val is None or gradient_clip_val <= 0:
+            return
+        precision = self.trainer.precision_plugin
+        has_own_way = type(precision).clip_grad_by_norm is not Precision.clip_grad_by_norm
+        is_scaled = getattr(precision, "scaler", None) is not None
+        if has_own_way or is_scaled or gradient_clip_algorithm == "value":
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
             return
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        if norm is None:
+            norm = get_total_norm([each.grad for each in weights if each.grad is not None])
         clip_grads_with_norm_(weights, gradient_clip_val, norm)
 
     @property

@@ -163,11 +163,48 @@ def test_a_step_without_a_modality_logs_no_loss_of_it() -> None:
         assert [name in each for each in logged] == [True, False, True]
 
 
-@pytest.mark.parametrize("algorithm", ["norm", "value"])
-def test_clipping_is_lightnings_without_another_norm(
-    algorithm: str, monkeypatch: pytest.MonkeyPatch
+class _Norms(L.Callback):
+    """Of the gradients that the optimiser was given."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, subject: L.LightningModule, *_: object
+    ) -> None:
+        gradients = [each.grad for each in subject.parameters() if each.grad is not None]
+        self.values.append(torch.nn.utils.get_total_norm(gradients).item())
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("guarded", [True, False])
+def test_gradients_are_clipped_in_either_precision(precision: str, guarded: bool) -> None:
+    """bf16 is what a GPU trains in, where Lightning alone would refuse the fused optimiser."""
+    kept = _Norms()
+    callbacks = [kept, FiniteGuard()] if guarded else [kept]
+    fitted(
+        module(),
+        batches(3),
+        batches(1),
+        callbacks=callbacks,
+        precision=precision,
+        gradient_clip_val=1e-3,
+    )
+    assert kept.values == pytest.approx([1e-3] * 3, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    "clipping",
+    [
+        {"gradient_clip_val": 1e-3},
+        {"gradient_clip_val": 1e-3, "gradient_clip_algorithm": "value"},
+        {"gradient_clip_val": -1.0},
+    ],
+)
+def test_clipping_with_the_guards_norm_is_lightnings(
+    clipping: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the guard, which leaves its norm, and without it."""
+    """One norm is computed for both."""
     norms: list[torch.Tensor] = []
     compute = torch.nn.utils.get_total_norm
 
@@ -175,16 +212,30 @@ def test_clipping_is_lightnings_without_another_norm(
         norms.append(compute(gradients))
         return norms[-1]
 
-    settings = {"gradient_clip_val": 1e-3, "gradient_clip_algorithm": algorithm}
-    alone, guarded, unclipped = module(), module(), module()
-    fitted(alone, batches(3), batches(1), **settings)
-    fitted(unclipped, batches(3), batches(1))
-    monkeypatch.setattr("torch.nn.utils.get_total_norm", counted)
-    monkeypatch.setattr("torch.nn.utils.clip_grad_norm_", None)
-    fitted(guarded, batches(3), batches(1), callbacks=[FiniteGuard()], **settings)
+    guarded, lightnings = module(), module()
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.nn.utils.get_total_norm", counted)
+        patch.setattr("mot_lab.module.get_total_norm", counted)
+        fitted(guarded, batches(3), batches(1), callbacks=[FiniteGuard()], **clipping)
     assert len(norms) == 3 and min(norms) > 1e-3
-    clipped, same, free = (
-        dict(each.net.named_parameters()) for each in (alone, guarded, unclipped)
-    )
-    assert all(torch.equal(clipped[name], same[name]) for name in clipped)
-    assert not all(torch.equal(clipped[name], free[name]) for name in clipped)
+    monkeypatch.delattr(MultimodalModule, "configure_gradient_clipping")
+    fitted(lightnings, batches(3), batches(1), **clipping)
+    weights = dict(lightnings.net.named_parameters())
+    assert all(torch.equal(each, weights[name]) for name, each in guarded.net.named_parameters())
+
+
+def test_a_fit_that_was_broken_off_leaves_nothing_for_the_next() -> None:
+    """Half of an accumulated step must not be taken for half of a later one."""
+
+    class Breaks(L.Callback):
+        def on_train_batch_start(
+            self, trainer: L.Trainer, subject: L.LightningModule, batch: object, number: int
+        ) -> None:
+            if number == 1:
+                raise RuntimeError("broken off")
+
+    subject, fresh, two = module(), module(), {"accumulate_grad_batches": 2}
+    with pytest.raises(RuntimeError, match="broken off"):
+        fitted(subject, batches(4), batches(1), callbacks=[Breaks()], **two)
+    logged, expected = (fitted(each, batches(4), batches(1), **two) for each in (subject, fresh))
+    assert [each for _, each in logged.values] == [each for _, each in expected.values]

@@ -71,10 +71,11 @@ class QKNorm(nn.Module):
 
     def forward(self, qk_TGE: Tensor) -> Tensor:
         """[T, G, E] -> [T, G, E], the query heads first."""
-        return self.laid_out()(qk_TGE)
+        return self.with_fixed_scales()(qk_TGE)
 
-    def laid_out(self) -> Callable[[Tensor], Tensor]:
-        """What `forward` does, with the scales (and shifts) of all heads side by side."""
+    def with_fixed_scales(self) -> Callable[[Tensor], Tensor]:
+        """What `forward` does, [T, G, E] -> [T, G, E], with the scales (and shifts) of all heads
+        side by side as they are now."""
         # One normalisation for both, then the scales: half as many small operations per tower.
         affine = self.affine()
         width, eps = (self.shape.width,), self.kind.eps

@@ -134,7 +134,7 @@ class KVCache:
             [R * S, D], final norm included; zeros at padding.
         """
         groups = step.groups
-        if groups.order_N is None:  # one cell's tokens and no padding: every written token
+        if groups.order_N is None:  # one cell's tokens and no padding, as written tokens mostly are
             cell = groups.sizes.index(groups.tokens)
             if cell not in self._stacks:
                 self._stacks[cell] = CellStack(self.transformer, cell)
@@ -152,5 +152,5 @@ class KVCache:
         self.key_LBCHE = F.pad(self.key_LBCHE, (0, 0, 0, 0, 0, more))
         self.value_LBCHE = F.pad(self.value_LBCHE, (0, 0, 0, 0, 0, more))
         config, position_C = self.transformer.config, torch.arange(kept + more)
-        angles = rotary_angles(position_C, config.width // config.heads, config.rope_base)
+        angles = rotary_angles(position_C, config.head_shape.width, config.rope_base)
         self._cos_sin_2C1E = torch.stack(angles).to(self.key_LBCHE)

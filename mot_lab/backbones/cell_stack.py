@@ -68,7 +68,7 @@ class _CellLayer:
         self._qkv = cast(nn.Linear, attention.qkv.of_cell(cell))
         self._qk_norm: Step | None = None
         if attention.qk_norm is not None:
-            self._qk_norm = cast(QKNorm, attention.qk_norm.of_cell(cell)).laid_out()
+            self._qk_norm = cast(QKNorm, attention.qk_norm.of_cell(cell)).with_fixed_scales()
         self._out = cast(nn.Linear, attention.out.of_cell(cell)).weight
         self._feed_forward_norm = _norm(block.feed_forward_norm, cell)
         self._feed_forward = _feed_forward(block.feed_forward, cell)

@@ -31,6 +31,7 @@ from mot_lab.tokens.vq import VQTokenizer
 FRAME = 4  # begin and end tokens of a block and of its document
 MOST_BATCH = 2**28  # places of a batch; the paper's largest has 3.1 million
 MOST_STYLES = 3  # an arm may be any partition of the modalities
+TAKEN = ("text", "image", "speech", "total")  # modalities, and what their losses come to
 SPEECH_KINDS = ("speech", "units")  # of sources
 
 
@@ -98,10 +99,10 @@ class DataConfig:
         if self.val_rows % self.rows:
             raise ValueError(f"val_rows {self.val_rows} must be a multiple of rows {self.rows}")
         for name in self.styles:
-            if not re.fullmatch(r"[a-z][a-z0-9]*", name) or name in ("text", "image", "speech"):
+            if not re.fullmatch(r"[a-z][a-z0-9]*", name) or name in TAKEN:
                 raise ValueError(
                     f"styles: a modality cannot be called {name!r}; give small letters and digits, "
-                    f"other than text, image and speech"
+                    f"other than {', '.join(TAKEN)}"
                 )
         if len(self.styles) > MOST_STYLES:
             raise ValueError(f"styles {list(self.styles)} must be at most {MOST_STYLES}")

@@ -219,10 +219,12 @@ def test_token_by_token_is_at_once(
     assert_close(*token_by_token(transformer, rows, len(modalities)), 1e-12)
 
 
+@pytest.mark.parametrize("head_width", [None, 8, 32])
 @pytest.mark.parametrize("qk_norm", ["layer", "rms", "none"])
 @torch.no_grad()
-def test_token_by_token_with_biases_and_shared_heads(qk_norm: str) -> None:
-    transformer = backbone("mot", qk_norm=qk_norm, kv_heads=1, qkv_bias=True)
+def test_token_by_token_with_biases_and_shared_heads(qk_norm: str, head_width: int | None) -> None:
+    changes = {"qk_norm": qk_norm, "head_width": head_width}
+    transformer = backbone("mot", kv_heads=1, qkv_bias=True, **changes)
     assert_close(*token_by_token(transformer, 2, 2), 1e-12)
 
 

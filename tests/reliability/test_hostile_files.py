@@ -10,14 +10,7 @@ import pytest
 import torch
 import yaml
 from diffusers.models import AutoencoderKL
-from reliability.hostile import (
-    Bomb,
-    archives,
-    deep_json,
-    hostile_yaml,
-    pickle_bombs,
-    refusal,
-)
+from reliability.hostile import Bomb, archives, deep_json, hostile_yaml, pickle_bombs, refusal
 from tokens.test_speech_hubert import save_hubert
 from transformers import ChameleonVQVAE
 from transformers.models.chameleon.configuration_chameleon import ChameleonVQVAEConfig

@@ -8,14 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from reliability.hostile import (
-    other_layouts,
-)
-from reliability.processes import (
-    curve,
-    tiny_runs,
-    train_one,
-)
+from reliability.hostile import other_layouts
+from reliability.processes import curve, tiny_runs, train_one
 from safetensors.torch import save
 
 from evaluation.representation.checkpoints import find_checkpoints

@@ -7,13 +7,7 @@ from pathlib import Path
 import psutil
 import yaml
 from reliability.amounts import only_whole
-from reliability.processes import (
-    SETTINGS,
-    kill_group,
-    start,
-    study_command,
-    wait_for,
-)
+from reliability.processes import SETTINGS, kill_group, start, study_command, wait_for
 
 from evaluation.report.blocks import Alert, Code, Links, Points, Section, Sounds, Table, Text
 from evaluation.report.html import to_html
