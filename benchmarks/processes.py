@@ -1,6 +1,6 @@
 """Tokens per second of 1 and 2 CPU processes that train a run together, one thread each, as JSON.
 
-    python -m benchmarks.processes [experiments/openmoji/transfusion.yaml] [steps] [rounds]
+    python -m benchmarks.processes [experiments/openmoji/transfusion.yaml] [steps] [rounds] [a.b=c ..]
 
 Whole training runs, as a study trains them (data, log and checkpoint included), in turn; the
 figures are those that each run logs itself, past its first ten steps. Two processes train on the
@@ -34,10 +34,12 @@ TOKENS_PER_SECOND = "run_cost/tokens_per_second"
 
 
 def main() -> None:
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT
-    steps = int(sys.argv[2]) if len(sys.argv) > 2 else 100
-    rounds = int(sys.argv[3]) if len(sys.argv) > 3 else 3
-    config = load_study(path)
+    settings = [word for word in sys.argv[1:] if "=" in word]
+    words = [word for word in sys.argv[1:] if "=" not in word]
+    path = Path(words[0]) if words else DEFAULT
+    steps = int(words[1]) if len(words) > 1 else 100
+    rounds = int(words[2]) if len(words) > 2 else 3
+    config = load_study(path, settings)
     config = replace(config, seeds=config.seeds[:1])
     rates: dict[str, dict[str, list[float]]] = {
         arm.name: {case: [] for case in (*CASES, APART)} for arm in config.parsed_arms
@@ -55,7 +57,9 @@ def main() -> None:
         "steps": steps,
         "arms": {arm: _summary(of_arm) for arm, of_arm in rates.items()},
         "target": TARGET,
-        "command": f"python -m benchmarks.processes {path.name} {steps} {rounds}",
+        "command": " ".join(
+            ["python -m benchmarks.processes", path.name, str(steps), str(rounds), *settings]
+        ),
         "environment": environment(config.training.precision),
     }
     keep(f"processes_{config.name}", result)
