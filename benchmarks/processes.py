@@ -1,6 +1,6 @@
 """Tokens per second of 1 and 2 CPU processes that train a run together, one thread each, as JSON.
 
-    python -m benchmarks.processes [experiments/openmoji/transfusion.yaml] [steps] [rounds] [a.b=c ..]
+    python -m benchmarks.processes [experiments/openmoji/transfusion.yaml] [steps] [rounds] [k=v ..]
 
 Whole training runs, as a study trains them (data, log and checkpoint included), in turn; the
 figures are those that each run logs itself, past its first ten steps. Two processes train on the
