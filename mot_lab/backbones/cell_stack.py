@@ -11,6 +11,7 @@ G = H + K, A = H + 2 K, E head width.
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -100,8 +101,19 @@ class _CellLayer:
 
 def _norm(towers: Towers, cell: int) -> Step:
     norm = cast(nn.RMSNorm, towers.of_cell(cell))
-    width, weight, eps = norm.normalized_shape, norm.weight, norm.eps
-    return lambda x_TD: F.rms_norm(x_TD, width, weight, eps)
+    shape, weight, eps = norm.normalized_shape, norm.weight, norm.eps
+    if weight.device.type != "cpu" or weight.dtype.itemsize < 4 or eps is None:
+        return lambda x_TD: F.rms_norm(x_TD, shape, weight, eps)
+    # On the CPU that is six operations. With s = sqrt(D): x w / sqrt(|x|^2 / D + eps) is
+    # x (w s) / hypot(|x|, s sqrt(eps)).
+    root = shape[0] ** 0.5
+    scaled_D, floor = weight * root, weight.new_tensor(root * eps**0.5)
+
+    def norm_of(x_TD: Tensor) -> Tensor:
+        length_T1 = torch.linalg.vector_norm(x_TD, dim=-1, keepdim=True)
+        return (x_TD * scaled_D).div_(torch.hypot(length_T1, floor))
+
+    return norm_of
 
 
 def _feed_forward(towers: Towers, cell: int) -> Step:

@@ -22,6 +22,8 @@ from mot_lab.backbones.auxiliary_router import AuxiliaryRouter, without_autocast
 from mot_lab.backbones.written_out import swiglu
 from mot_lab.distributed.routing import best, taken_of_all
 
+FEW = 8  # tokens, up to which every expert called reads all of them
+
 
 def capacity(tokens: int, experts: int) -> int:
     """Tokens per expert, n / E rounded to nearest (half up), never more than n.
@@ -94,20 +96,23 @@ class ExpertChoice(nn.Module):
         them (MoMa, section 2.4). A token's output depends on that token alone.
         """
         assert self.auxiliary is not None, "Transformer.routing refuses this"
-        score_TE, taken_TE = self.scores(x_TD), self.auxiliary.takes(x_TD)
-        if len(x_TD) != 1 or torch.is_grad_enabled():
-            return self._taken(x_TD, score_TE, taken_TE)
-        return self._of_one_token(x_TD, score_TE, taken_TE)
+        taken_TE = self.auxiliary.takes(x_TD)
+        if len(x_TD) <= FEW and not torch.is_grad_enabled():
+            return self._of_few(x_TD, taken_TE)
+        return self._taken(x_TD, self.scores(x_TD), taken_TE)
 
-    def _of_one_token(self, x_1D: Tensor, score_1E: Tensor, taken_1E: Tensor) -> Tensor:
-        """`_taken` while a text is written, without gradients: there is nothing to sort."""
-        self.taken_TE = taken_1E
-        y_1D = torch.zeros_like(x_1D)
-        for e, taken in enumerate(taken_1E[0].tolist()):
-            if taken:
-                own_1D = _swiglu(x_1D, self.gate_up_EDF[e], self.down_EFD[e])
-                y_1D += own_1D * score_1E[:, e, None].to(own_1D.dtype)
-        return y_1D
+    def _of_few(self, x_TD: Tensor, taken_TE: Tensor) -> Tensor:
+        """`_taken` while text is written, without gradients: an expert that anyone goes to reads
+        them all. To read its weights takes as long, and sorting tokens longer.
+        """
+        self.taken_TE = taken_TE
+        y_TD = torch.zeros_like(x_TD)
+        called = [e for e, taken in enumerate(taken_TE.any(0).tolist()) if taken]
+        if called:
+            weight_TE = (self.scores(x_TD) * taken_TE).to(x_TD.dtype)
+            for e in called:
+                y_TD += _swiglu(x_TD, self.gate_up_EDF[e], self.down_EFD[e]) * weight_TE[:, e, None]
+        return y_TD
 
     def _of_all(self, x_TD: Tensor, sizes_RC: Sequence[Sequence[int]]) -> Tensor:
         """Every expert takes its k best tokens of all processes, and works on those of this one.

@@ -18,6 +18,7 @@ from factories import (
 from torch import Tensor
 
 from mot_lab.backbones.cache import KVCache
+from mot_lab.backbones.expert_choice import FEW
 from mot_lab.backbones.transformer import Transformer
 
 ARMS = {
@@ -229,16 +230,18 @@ def test_token_by_token_with_biases_and_shared_heads(qk_norm: str, head_width: i
 
 
 @torch.no_grad()
-def test_an_expert_says_what_it_took_of_one_token_and_of_many() -> None:
-    """Each token alone has the experts that it has among others."""
+def test_an_expert_says_what_it_took_of_few_tokens_and_of_many() -> None:
+    """Each token alone, or with a few, has the experts and the output that it has among many."""
     transformer = backbone("moe_4x")
     layer = transformer.expert_choice()[0][2]
-    x_TD = torch.randn(20, transformer.config.width, dtype=torch.float64)
+    x_TD = torch.randn(8 * FEW, transformer.config.width, dtype=torch.float64)
     with transformer.routing("causal"):
         y_TD, taken_TE = layer(x_TD), layer.taken_TE
         assert taken_TE is not None
         assert set(taken_TE.sum(dim=1).tolist()) >= {0, 1, 2}  # none, one and several
-        for token in range(20):
-            assert_close(layer(x_TD[token : token + 1]), y_TD[token : token + 1], 1e-13)
-            assert layer.taken_TE is not None
-            assert layer.taken_TE.tolist() == taken_TE[token : token + 1].tolist()
+        for few in (1, FEW // 2, FEW):
+            for first in range(0, 8 * FEW, few):
+                part = slice(first, first + few)
+                assert_close(layer(x_TD[part]), y_TD[part], 1e-13)
+                assert layer.taken_TE is not None
+                assert layer.taken_TE.tolist() == taken_TE[part].tolist()
