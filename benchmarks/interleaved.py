@@ -25,6 +25,7 @@ def interleaved(
     baseline: str,
     device: torch.device,
     warmup: int = WARMUP,
+    others: Mapping[str, str] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Call every work once in each round, each round beginning with another one.
 
@@ -34,11 +35,12 @@ def interleaved(
         baseline: name of the work that the others are set against.
         device: waited for before a clock is read.
         warmup: rounds before, not counted.
+        others: more baselines, by what they are called.
 
     Returns:
         by name, in seconds: ``median``, ``low`` and ``high`` (quartiles) on the wall,
         ``cpu_median``; ``of_baseline`` and ``of_baseline_cpu``, each median and quartiles of the
-        rounds' ratios.
+        rounds' ratios; the same ``of_`` each of the others.
     """
     names = list(works)
     seen: dict[str, list[Clocks]] = {name: [] for name in names}
@@ -50,24 +52,30 @@ def interleaved(
             clocks = now(device) - wall, time.process_time() - processor
             if turn >= 0:
                 seen[name].append(clocks)
-    return {name: _summary(seen[name], seen[baseline]) for name in names}
+    baselines = {"baseline": baseline, **(others or {})}
+    return {
+        name: _summary(clocks, {each: seen[baselines[each]] for each in baselines})
+        for name, clocks in seen.items()
+    }
 
 
-def _summary(clocks: Sequence[Clocks], baseline: Sequence[Clocks]) -> dict[str, Any]:
+def _summary(clocks: Sequence[Clocks], baselines: Mapping[str, Sequence[Clocks]]) -> dict[str, Any]:
     walls, processors = zip(*clocks, strict=True)
     low, median, high = _quartiles(walls)
-    ratios = [
-        [own[i] / other[i] for own, other in zip(clocks, baseline, strict=True)] for i in range(2)
-    ]
-    return {
+    told: dict[str, Any] = {
         "median": median,
         "low": low,
         "high": high,
         "cpu_median": statistics.median(processors),
         "rounds": len(clocks),
-        "of_baseline": _named(ratios[0]),
-        "of_baseline_cpu": _named(ratios[1]),
     }
+    for name, baseline in baselines.items():
+        for clock, suffix in enumerate(("", "_cpu")):
+            ratios = [
+                own[clock] / other[clock] for own, other in zip(clocks, baseline, strict=True)
+            ]
+            told[f"of_{name}{suffix}"] = _named(ratios)
+    return told
 
 
 def _named(ratios: Sequence[float]) -> dict[str, float]:

@@ -3,9 +3,11 @@
 Dense, ours, and the layouts of other codes (`benchmarks.peer_layouts`), timed in turns. Sorting,
 masks, indices and the attention mask are made once per batch and are in no block's time.
 
-    python -m benchmarks.layouts [--size demo|443M|880M|1.5B] [--rounds 20] [--profile]
+    python -m benchmarks.layouts [--size demo|443M|880M|1.5B] [--rounds 20] [--compile] [--profile]
 
-With ``--profile`` the operations of each layout are listed too, by the time they take themselves.
+With ``--compile`` each layout is timed as `torch.compile` makes it, too, as ``model.compile: true``
+does in training. With ``--profile`` the operations of each layout are listed too, by the time they
+take themselves.
 On the CPU in fp32; where there is a GPU, in bf16. The sizes are those of the paper's Tables 1 and 3
 at a sequence length of 4,096 and are meant for a GPU.
 
@@ -32,6 +34,7 @@ from mot_lab.backbones.wiring import parse_arm
 from mot_lab.environment import environment
 
 NAMES = ("text", "image", "speech")
+Work = Callable[[], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -97,10 +100,10 @@ class Places:
 
 
 def block_works(
-    size: Size, mix: str, device: torch.device, dtype: torch.dtype
-) -> dict[str, Callable[[], tuple[Tensor, Tensor]]]:
+    size: Size, mix: str, device: torch.device, dtype: torch.dtype, compiled: bool = False
+) -> dict[str, Work]:
     """Forward and backward of one block by layout; each returns output [N, D] and the gradient of
-    its input, in sequence order. Dense has the weights of its own.
+    its input, in sequence order. Dense has weights of its own, so has every call of this.
     """
     names = NAMES[: max(identity for identity, _ in MIXES[mix]) + 1]
     names = names if len(names) > 1 else NAMES[:2]
@@ -117,7 +120,7 @@ def block_works(
     shape = (2, flat_N.numel(), size.width)
     x_ND, grad_ND = torch.randn(shape, generator=generator, device=device).to(dtype)
 
-    def ours(arm: str) -> tuple[Transformer, Callable[[], tuple[Tensor, Tensor]]]:
+    def ours(arm: str) -> tuple[Transformer, Work]:
         torch.manual_seed(0)
         transformer = Transformer(config, parse_arm(arm, names).wiring).to(device, dtype)
         groups = TokenGroups.build(places.modality_BS, counts, transformer.wiring)
@@ -125,20 +128,21 @@ def block_works(
             groups, places.document_BS, places.image_BS, places.position_BS
         )
         block = transformer.layers[0]
+        forward = torch.compile(block) if compiled else block
         # Between two blocks tokens stay in grouped order: the way there is not the block's.
         x_TD, grad_TD = groups.group(x_ND), groups.group(grad_ND)
 
         def work() -> tuple[Tensor, Tensor]:
             block.zero_grad()
             x = x_TD.detach().requires_grad_()
-            y = block(x, groups, context)
+            y = forward(x, groups, context)
             y.backward(grad_TD)
             assert x.grad is not None
             return groups.restored(y.detach()), groups.restored(x.grad)
 
         return transformer, work
 
-    def peer(layout: str, transformer: Transformer) -> Callable[[], tuple[Tensor, Tensor]]:
+    def peer(layout: str, transformer: Transformer) -> Work:
         block = transformer.layers[0]
         masks = [flat_N == i for i in range(len(names))]
         plain = TokenGroups(None, None, (flat_N.numel(),), tuple(places.modality_BS.shape))
@@ -146,6 +150,7 @@ def block_works(
             plain, places.document_BS, places.image_BS, places.position_BS
         )
         forward = peer_block(block, PEERS[layout](masks), context, plain.shape)
+        forward = torch.compile(forward) if compiled else forward
 
         def work() -> tuple[Tensor, Tensor]:
             block.zero_grad()
@@ -182,6 +187,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", choices=SIZES, default="demo")
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--compile", action="store_true", help="each layout compiled, too")
     parser.add_argument("--profile", action="store_true", help="list the operations, half and half")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -190,18 +196,18 @@ def main() -> None:
     mixes: dict[str, Any] = {}
     for mix in track(MIXES, description="mixes"):
         works = block_works(SIZES[options.size], mix, device, dtype)
+        if options.compile:
+            compiled = block_works(SIZES[options.size], mix, device, dtype, compiled=True)
+            works |= {f"{name}, compiled": work for name, work in compiled.items()}
         turns = {name: lambda _, work=work: work() for name, work in works.items()}
-        times = interleaved(turns, options.rounds, "dense", device)
-        ours = times["ours"]
-        for name in PEERS:
-            times[name]["ours_of_it"] = ours["median"] / times[name]["median"]
-            times[name]["ours_of_it_cpu"] = ours["cpu_median"] / times[name]["cpu_median"]
-        mixes[mix] = times
+        others = {name: name for name in works if name.split(",")[0] in PEERS}
+        mixes[mix] = interleaved(turns, options.rounds, "dense", device, others=others)
     result = {
         "size": options.size,
         "dtype": str(dtype),
         "mixes": mixes,
-        "command": f"python -m benchmarks.layouts --size {options.size} --rounds {options.rounds}",
+        "command": f"python -m benchmarks.layouts --size {options.size} --rounds {options.rounds}"
+        + " --compile" * options.compile,
         "environment": environment("auto"),
     }
     if options.profile:

@@ -33,7 +33,7 @@ from mot_lab.step_time import TrainingStep
 from mot_lab.training import runs_of
 
 DEFAULT = Path(__file__).parent.parent / "experiments" / "openmoji" / "transfusion.yaml"
-HYBRID = "mot_text_moe_4x"
+HYBRID, PLAIN = "mot_text_moe_4x", "plain_torch_dense"
 TARGETS = {"mot": 1.03, HYBRID: 1.15, "moe_4x": 1.20}
 TARGET_OF_PLAIN_TORCH = 1.05
 Step = Callable[[MultimodalBatch], object]
@@ -61,9 +61,9 @@ def main() -> None:
 def _summary(processes: list[dict[str, Any]]) -> dict[str, Any]:
     """Of one arm: median, smallest and largest of the processes' medians, and each process."""
     told = {"seconds": [each["median"] for each in processes]}
-    told["of_baseline"] = [each["of_baseline"]["median"] for each in processes]
-    if "of_plain_torch" in processes[0]:
-        told["of_plain_torch"] = [each["of_plain_torch"] for each in processes]
+    for ratio in ("of_baseline", "of_plain_torch"):
+        if ratio in processes[0]:
+            told[ratio] = [each[ratio]["median"] for each in processes]
     spreads = {
         name: {"median": median(values), "min": min(values), "max": max(values)}
         for name, values in told.items()
@@ -85,11 +85,8 @@ def _times(path: Path, rounds: int) -> dict[str, dict[str, Any]]:
             name: lambda turn, step=step: step(batches[turn % len(batches)])
             for name, step in steps.items()
         }
-        times = interleaved(works, rounds, config.baseline, device)
-    if (plain := times.get("plain_torch_dense")) is not None:
-        for name in ("dense", "dense_trained"):
-            times[name]["of_plain_torch"] = times[name]["median"] / plain["median"]
-    return times
+        plain = {"plain_torch": PLAIN} if PLAIN in works else {}
+        return interleaved(works, rounds, config.baseline, device, others=plain)
 
 
 def _steps(config: StudyConfig, rounds: int, folder: Path) -> dict[str, Step]:
@@ -100,7 +97,7 @@ def _steps(config: StudyConfig, rounds: int, folder: Path) -> dict[str, Step]:
     }
     if config.setting == "transfusion" and "dense" in runs:
         dense = runs["dense"]
-        steps["plain_torch_dense"] = PlainStep(dense.module(), dense.study_arm.training, rounds)
+        steps[PLAIN] = PlainStep(dense.module(), dense.study_arm.training, rounds)
         steps["dense_trained"] = TrainedStep(dense, rounds + WARMUP, folder)
     return steps
 

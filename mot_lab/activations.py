@@ -117,8 +117,6 @@ def _attention(config: TransformerConfig, moved: bool, at: Pass) -> float:
     kept += at.places * kv_heads * head_width * at.width if moved else 0
     kept += at.places * (inner * at.width + FP32 * heads)  # the result, the softmax's sum
     kept += tokens * inner * at.width if moved else 0  # the result in grouped order
-    if at.dense_mask:
-        kept += at.places * at.row_length * at.width  # made a sum's term, layer by layer
     return kept
 
 
@@ -127,7 +125,7 @@ def ends_bytes(model: MultimodalModel, at: Pass) -> float:
     config, tokens = model.transformer.config, sum(at.tokens.values())
     kept = tokens * _rms_norm(config.width, at) + at.places * INT64
     kept += 2 * tokens * config.head_shape.width * FP32
-    kept += at.places * at.row_length if at.dense_mask else 0
+    kept += at.places * at.row_length * at.width if at.dense_mask else 0
     kept += at.predictions * (config.width * at.width + 3 * INT64)
     if model.diffusion is None:
         return kept

@@ -52,6 +52,8 @@ class TrainingStep:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.module = module.to(self.device).train()
         self.optimizer = make_optimizer(self.module.net, module.config.optimizer, steps)[0]
+        groups = self.optimizer.param_groups
+        self._weights = [weight for group in groups for weight in group["params"]]
         self.mixed = precision(training.precision) != "32-true"
         self.clip = training.gradient_clip
 
@@ -66,7 +68,7 @@ class TrainingStep:
         done("forward")
         loss.backward()
         done("backward")
-        torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.clip)
+        torch.nn.utils.clip_grad_norm_(self._weights, self.clip)
         done("rest")
         self.optimizer.step()
         self.optimizer.zero_grad()

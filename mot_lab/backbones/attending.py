@@ -60,19 +60,27 @@ def chosen_kernel(kernel: Kernel, row_length: int, on_gpu: bool) -> Kernel:
     return "flex" if on_gpu and row_length >= SHORTEST_FOR_FLEX else "sdpa"
 
 
-def mask_for(kernel: Kernel, document_BS: Tensor, image_BS: Tensor) -> Tensor | BlockMask:
-    """The mask of a batch, in the form that its kernel reads.
+def mask_for(
+    kernel: Kernel, document_BS: Tensor, image_BS: Tensor, dtype: torch.dtype
+) -> Tensor | BlockMask:
+    """The mask of a batch, in the form that its kernel reads: for ``sdpa`` what is added to scores,
+    since torch would make that of a bool mask anew in every layer.
 
     Args:
         kernel: as of `chosen_kernel`.
         document_BS, image_BS: as of `attention_mask`.
+        dtype: of the weights; under autocast attention has that of autocast.
 
     Raises:
         ValueError: ``flex`` where gradients are wanted on the CPU: torch has no backward pass
             of it there.
     """
     if chosen_kernel(kernel, document_BS.shape[1], document_BS.is_cuda) == "sdpa":
-        return attention_mask(document_BS, image_BS)
+        device = document_BS.device.type
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+        mask_B1SS = attention_mask(document_BS, image_BS)
+        return torch.zeros_like(mask_B1SS, dtype=dtype).masked_fill_(~mask_B1SS, -torch.inf)
     if document_BS.device.type == "cpu" and torch.is_grad_enabled():
         raise ValueError(
             "training.attention flex cannot train on the CPU: FlexAttention has no backward pass "
@@ -84,7 +92,11 @@ def mask_for(kernel: Kernel, document_BS: Tensor, image_BS: Tensor) -> Tensor | 
 def attend(
     q_BHSE: Tensor, k_BKCE: Tensor, v_BKCE: Tensor, mask: Tensor | BlockMask | None
 ) -> Tensor:
-    """Softmax attention [B, H, S, E]; each head of keys and values serves H / K query heads."""
+    """Softmax attention [B, H, S, E]; each head of keys and values serves H / K query heads.
+
+    Args:
+        mask: of `mask_for`, or bool.
+    """
     grouped = q_BHSE.shape[1] != k_BKCE.shape[1]
     if not isinstance(mask, BlockMask):
         return F.scaled_dot_product_attention(

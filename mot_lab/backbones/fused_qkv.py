@@ -13,10 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from mot_lab.backbones.grouping import TokenGroups
-from mot_lab.backbones.written_out import inverse_rms
+from mot_lab.backbones.written_out import first_order, inverse_rms
 
 
 @dataclass(frozen=True)
@@ -58,15 +57,16 @@ class FusedQKV(torch.autograd.Function):
                 y_T2HE = y_T2HE - y_T2HE.mean(-1, keepdim=True)
             inverse_T2H1 = inverse_rms(y_T2HE, norm.eps)
             normal_T2HE = y_T2HE * inverse_T2H1
-            kept = (normal_T2HE, inverse_T2H1)
-            y_T2HE = _scaled(normal_T2HE, ctx.sizes, norm, affine)
-        ctx.save_for_backward(cos_T1E, sin_T1E, *kept, *affine)
+            wide = _wide(affine, len(ctx.sizes), v_THE.shape[1])
+            y_T2HE = _scaled(normal_T2HE, ctx.sizes, wide)
+            kept = (normal_T2HE, inverse_T2H1, wide)
+        ctx.save_for_backward(cos_T1E, sin_T1E, *kept)
         qk_T2HE = _turned(y_T2HE, cos_T1E[:, None], sin_T1E[:, None], 1)
         q_NHE, k_NHE = (groups.restored(qk_T2HE[:, i]) for i in range(2))
         return q_NHE, k_NHE, groups.restored(v_THE)
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, *grads_NHE: Tensor) -> tuple[Any, ...]:
         cos_T1E, sin_T1E, *kept = ctx.saved_tensors
         groups: TokenGroups = ctx.groups
@@ -76,17 +76,22 @@ class FusedQKV(torch.autograd.Function):
         for i in range(3):
             groups.regroup(grads_NHE[i], grad_T3HE[:, i])
         grad_T2HE = _turned(grad_T3HE[:, :2], cos_T1E[:, None], sin_T1E[:, None], -1)
-        affine_grads: list[Tensor] = []
+        affine_grads: Sequence[Tensor] = ()
         if norm is None:
             grad_T3HE[:, :2] = grad_T2HE
         else:
-            normal_T2HE, inverse_T2H1, *affine = kept
+            normal_T2HE, inverse_T2H1, wide = kept
             affine_grads = _affine_gradients(grad_T2HE, normal_T2HE, ctx.sizes, norm)
-            _scale(grad_T2HE, ctx.sizes, norm, affine)
-            along_T2H1 = (grad_T2HE * normal_T2HE).mean(-1, keepdim=True)
+            scales = wide[:, 0].unbind()
+            for part, scale in zip(
+                grad_T2HE.flatten(1).split_with_sizes(ctx.sizes), scales, strict=True
+            ):
+                part.mul_(scale)
             if norm.centred:
-                grad_T2HE.sub_(grad_T2HE.mean(-1, keepdim=True))
-            grad_T2HE.addcmul_(normal_T2HE, along_T2H1, value=-1)
+                grad_T2HE = _through_layer_norm(grad_T2HE, normal_T2HE)
+            else:
+                along_T2H1 = (grad_T2HE * normal_T2HE).mean(-1, keepdim=True)
+                grad_T2HE.addcmul_(normal_T2HE, along_T2H1, value=-1)
             torch.mul(grad_T2HE, inverse_T2H1, out=grad_T3HE[:, :2])
         return grad_T3HE, None, None, None, None, None, *affine_grads
 
@@ -102,48 +107,41 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor, turn: int) -> Tensor:
     return y
 
 
-def _per_tower(norm: NormKind, affine: Sequence[Tensor]) -> list[Sequence[Tensor]]:
-    each = 4 if norm.centred else 2
-    return [affine[i : i + each] for i in range(0, len(affine), each)]
+def _wide(affine: Sequence[Tensor], towers: int, heads: int) -> Tensor:
+    """Scales, and shifts where there are some, of every tower [towers, 1 or 2, 2 H E]: a query's
+    vector for all heads, then a key's, so that products run over whole rows."""
+    each = torch.stack(list(affine)).view(towers, -1, 2, 1, affine[0].shape[0])
+    return each.expand(-1, -1, -1, heads, -1).flatten(2)
 
 
-def _wide(query_E: Tensor, key_E: Tensor, heads: int) -> Tensor:
-    """One row of two heads' vectors for all heads [2 H E]: products run over whole rows."""
-    return torch.stack([query_E, key_E])[:, None].expand(-1, heads, -1).reshape(-1)
-
-
-def _scaled(
-    normal_T2HE: Tensor, sizes: Sequence[int], norm: NormKind, affine: Sequence[Tensor]
-) -> Tensor:
+def _scaled(normal_T2HE: Tensor, sizes: Sequence[int], wide: Tensor) -> Tensor:
     y_T2HE = torch.empty_like(normal_T2HE)
-    heads = normal_T2HE.shape[2]
-    parts = (each.flatten(1).split(list(sizes)) for each in (normal_T2HE, y_T2HE))
-    for normal, y, own in zip(*parts, _per_tower(norm, affine), strict=True):
-        scale = _wide(own[0], own[1], heads)
-        if norm.centred:
-            torch.addcmul(_wide(own[2], own[3], heads), normal, scale, out=y)
+    parts = (each.flatten(1).split_with_sizes(sizes) for each in (normal_T2HE, y_T2HE))
+    for normal, y, (scale, *shift) in zip(*parts, (w.unbind() for w in wide), strict=True):
+        if shift:
+            torch.addcmul(shift[0], normal, scale, out=y)
         else:
             torch.mul(normal, scale, out=y)
     return y_T2HE
 
 
-def _scale(
-    grad_T2HE: Tensor, sizes: Sequence[int], norm: NormKind, affine: Sequence[Tensor]
-) -> None:
-    parts = grad_T2HE.flatten(1).split(list(sizes))
-    for part, own in zip(parts, _per_tower(norm, affine), strict=True):
-        part.mul_(_wide(own[0], own[1], grad_T2HE.shape[2]))
+def _through_layer_norm(grad: Tensor, normal: Tensor) -> Tensor:
+    """``grad - mean(grad) - normal mean(grad normal)`` over the last axis: torch's own of an input
+    that is normal already."""
+    mean, inverse = grad.new_zeros(grad.shape[:-1]), grad.new_ones(grad.shape[:-1])
+    through, _, _ = torch.ops.aten.native_layer_norm_backward(
+        grad, normal, grad.shape[-1:], mean, inverse, None, None, [True, False, False]
+    )
+    return through
 
 
 def _affine_gradients(
     grad_T2HE: Tensor, normal_T2HE: Tensor, sizes: Sequence[int], norm: NormKind
-) -> list[Tensor]:
+) -> Sequence[Tensor]:
     """Of the scales, then of the shifts, tower by tower. Rows are summed first: that is a sum over
     contiguous memory."""
-    grads = []
     product_T2HE = grad_T2HE * normal_T2HE
     of = (product_T2HE, grad_T2HE) if norm.centred else (product_T2HE,)
-    for parts in zip(*(each.split(list(sizes)) for each in of), strict=True):
-        for part in parts:
-            grads += part.sum(0).sum(1).unbind()
-    return grads
+    towers = zip(*(each.split_with_sizes(sizes) for each in of), strict=True)
+    sums = torch.stack([part.sum(0) for parts in towers for part in parts])
+    return sums.sum(2).flatten(0, 1).unbind()

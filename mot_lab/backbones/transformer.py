@@ -209,7 +209,7 @@ class Transformer(nn.Module):
         angles = rotary_angles(position_T, head_width, self.config.rope_base)
         dtype = next(self.parameters()).dtype
         cos_T1E, sin_T1E = (angle.to(dtype) for angle in angles)
-        mask = mask_for(self.kernel, document_BS, image_BS)
+        mask = mask_for(self.kernel, document_BS, image_BS, dtype)
         return AttentionContext(mask, cos_T1E, sin_T1E)
 
     def forward(

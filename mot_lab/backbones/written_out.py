@@ -9,24 +9,42 @@ are the plain operations of torch, which Inductor fuses; tests hold the two agai
 Shapes: T tokens in grouped order, D width, O output width, F hidden width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
 def is_written_out(x: Tensor) -> bool:
     """Whether operations on a tensor are those written out here: on the CPU, eager, in one
     precision, and for training; without gradients nothing is gained."""
+    # Asked forty times a step, right after products have emptied the cache: `device.type` is slow.
     return (
-        x.device.type == "cpu"
+        x.is_cpu
         and torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
     )
+
+
+def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """A backward pass that has none of its own: torch's `once_differentiable`, which enters and
+    leaves a context thirty times a step, without it.
+
+    Raises:
+        RuntimeError: from what it makes, where a second derivative is wanted.
+    """
+
+    @wraps(backward)
+    def checked(ctx: Any, *grads: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            raise RuntimeError("operations written out for the CPU have no second derivatives")
+        return backward(ctx, *grads)
+
+    return checked
 
 
 def grouped_linear(x_TD: Tensor, sizes: Sequence[int], weights: Sequence[Tensor]) -> Tensor:
@@ -67,25 +85,29 @@ class _GroupedLinear(torch.autograd.Function):
         ctx.sizes = list(sizes)
         ctx.save_for_backward(x_TD, *weights)
         y_TO = x_TD.new_empty(len(x_TD), len(weights[0]))
-        parts = zip(x_TD.split(ctx.sizes), y_TO.split(ctx.sizes), weights, strict=True)
+        parts = zip(
+            x_TD.split_with_sizes(ctx.sizes), y_TO.split_with_sizes(ctx.sizes), weights, strict=True
+        )
         for x, y, weight in parts:
             torch.mm(x, weight.t(), out=y)
         return y_TO
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, grad_TO: Tensor) -> tuple[Any, ...]:
         x_TD, *weights = ctx.saved_tensors
         wanted_x, _, *wanted = ctx.needs_input_grad
         grad_TD, grads = None, cast(list[Tensor | None], [None] * len(weights))
-        grad_parts = grad_TO.split(ctx.sizes)
+        grad_parts = grad_TO.split_with_sizes(ctx.sizes)
         if wanted_x:
             grad_TD = torch.empty_like(x_TD)
             for grad, out, weight in zip(
-                grad_parts, grad_TD.split(ctx.sizes), weights, strict=True
+                grad_parts, grad_TD.split_with_sizes(ctx.sizes), weights, strict=True
             ):
                 torch.mm(grad, weight, out=out)
-        for i, (grad, x) in enumerate(zip(grad_parts, x_TD.split(ctx.sizes), strict=True)):
+        for i, (grad, x) in enumerate(
+            zip(grad_parts, x_TD.split_with_sizes(ctx.sizes), strict=True)
+        ):
             if wanted[i]:
                 grads[i] = torch.mm(grad.t(), x)
         return grad_TD, None, *grads
@@ -100,19 +122,22 @@ class _GroupedRMSNorm(torch.autograd.Function):
         inverse_T1 = inverse_rms(x_TD, eps)
         ctx.save_for_backward(x_TD, inverse_T1, *weights)
         y_TD = x_TD * inverse_T1
-        for y, weight in zip(y_TD.split(ctx.sizes), weights, strict=True):
+        for y, weight in zip(y_TD.split_with_sizes(ctx.sizes), weights, strict=True):
             y.mul_(weight)
         return y_TD
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, grad_TD: Tensor) -> tuple[Any, ...]:
         x_TD, inverse_T1, *weights = ctx.saved_tensors
         product_TD = grad_TD * x_TD
         dot_T = x_TD.new_empty(len(x_TD))
         dx_TD = torch.empty_like(x_TD)
         grads = []
-        parts = (each.split(ctx.sizes) for each in (grad_TD, product_TD, dot_T, dx_TD, inverse_T1))
+        parts = (
+            each.split_with_sizes(ctx.sizes)
+            for each in (grad_TD, product_TD, dot_T, dx_TD, inverse_T1)
+        )
         for grad, product, dot, dx, inverse, weight in zip(*parts, weights, strict=True):
             torch.mv(product, weight, out=dot)
             torch.mul(grad, weight, out=dx)
@@ -136,7 +161,7 @@ class _SwiGLU(torch.autograd.Function):
         return opened * up
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         gate_up, opened = ctx.saved_tensors
         gate, up = gate_up.chunk(2, dim=-1)

@@ -43,6 +43,22 @@ def test_mask_of_a_row_by_hand() -> None:
     assert ["".join("x" if seen else "." for seen in row) for row in mask] == expected
 
 
+def test_the_mask_is_made_a_term_of_a_sum_and_in_the_precision_of_attention() -> None:
+    layout = random_layout(0, rows=2, length=9)
+    masks = layout.document_BS, layout.image_BS
+    seen = attention_mask(*masks)
+    for dtype in (torch.float32, torch.float64):
+        added = mask_for("sdpa", *masks, dtype)
+        assert isinstance(added, torch.Tensor)
+        assert added.dtype == dtype
+        assert added[seen].eq(0).all()
+        assert added[~seen].eq(-torch.inf).all()
+    with torch.autocast("cpu", torch.bfloat16):
+        added = mask_for("sdpa", *masks, torch.float32)
+        assert isinstance(added, torch.Tensor)
+        assert added.dtype == torch.bfloat16
+
+
 def test_every_query_sees_itself_so_that_softmax_is_finite() -> None:
     layout = random_layout(0, rows=4, length=12, padding=5)
     mask_BSS = attention_mask(layout.document_BS, layout.image_BS)[:, 0]
@@ -102,6 +118,6 @@ def test_both_kernels_say_the_same(device: str, arm: str, kv_heads: int | None) 
 def test_flex_does_not_train_on_the_cpu_and_is_not_chosen_there() -> None:
     layout = random_layout(0, rows=1, length=2048)
     masks = layout.document_BS, layout.image_BS
-    assert isinstance(mask_for("auto", *masks), torch.Tensor)
+    assert isinstance(mask_for("auto", *masks, torch.float32), torch.Tensor)
     with pytest.raises(ValueError, match=r"training\.attention flex cannot train on the CPU"):
-        mask_for("flex", *masks)
+        mask_for("flex", *masks, torch.float32)

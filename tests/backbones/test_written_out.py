@@ -63,6 +63,12 @@ def test_swiglu_has_its_gradient() -> None:
     assert torch.autograd.gradcheck(swiglu, (x,))
 
 
+def test_second_derivatives_are_refused() -> None:
+    x = torch.randn(3, 8, requires_grad=True)
+    with pytest.raises(RuntimeError, match="have no second derivatives"):
+        torch.autograd.grad(swiglu(x).sum(), x, create_graph=True)
+
+
 def test_mixed_precision_and_generation_get_torchs_own() -> None:
     x = torch.zeros(1)
     assert is_written_out(x)

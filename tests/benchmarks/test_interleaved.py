@@ -11,11 +11,12 @@ from benchmarks.interleaved import _summary, interleaved
 def test_ratios_are_of_rounds_not_of_medians() -> None:
     slow = [(2.0, 1.0), (30.0, 3.0), (4.0, 2.0)]
     fast = [(1.0, 1.0), (10.0, 1.0), (4.0, 1.0)]
-    summary = _summary(slow, fast)
+    summary = _summary(slow, {"baseline": fast, "itself": slow})
     assert (summary["median"], summary["low"], summary["high"]) == (4.0, 3.0, 17.0)
     assert summary["cpu_median"] == 2.0
     assert summary["of_baseline"] == {"low": 1.5, "median": 2.0, "high": 2.5}
     assert summary["of_baseline_cpu"] == {"low": 1.5, "median": 2.0, "high": 2.5}
+    assert summary["of_itself"] == {"low": 1.0, "median": 1.0, "high": 1.0}
     assert summary["rounds"] == 3
 
 
@@ -25,7 +26,8 @@ def test_every_work_has_every_round_and_waiting_is_no_processor_time() -> None:
         "busy": lambda turn: called.append(("busy", turn)),
         "waiting": lambda turn: (called.append(("waiting", turn)), time.sleep(0.02)),
     }
-    times = interleaved(works, 3, "busy", torch.device("cpu"), warmup=1)
+    others = {"sleep": "waiting"}
+    times = interleaved(works, 3, "busy", torch.device("cpu"), warmup=1, others=others)
     assert called == [
         *[("waiting", -1), ("busy", -1)],
         *[("busy", 0), ("waiting", 0)],
@@ -35,3 +37,5 @@ def test_every_work_has_every_round_and_waiting_is_no_processor_time() -> None:
     assert times["waiting"]["median"] >= 0.02
     assert times["waiting"]["cpu_median"] < 0.01
     assert times["busy"]["of_baseline"]["median"] == pytest.approx(1)
+    assert times["busy"]["of_sleep"]["median"] < 0.5
+    assert times["waiting"]["of_sleep"]["median"] == pytest.approx(1)
