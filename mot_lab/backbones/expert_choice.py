@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mot_lab.backbones.auxiliary_router import AuxiliaryRouter, without_autocast
-from mot_lab.backbones.written_out import swiglu
+from mot_lab.backbones.written_out import grouped_matmul, swiglu
 from mot_lab.distributed.routing import best, taken_of_all
 
 FEW = 8  # tokens, up to which every expert called reads all of them
@@ -124,20 +124,15 @@ class ExpertChoice(nn.Module):
         return self._taken(x_TD, score_TE, taken_of_all(score_TE, sizes_RC, k))
 
     def _taken(self, x_TD: Tensor, score_TE: Tensor, taken_TE: Tensor) -> Tensor:
-        """Every expert's output for what it took, weighed by the scores. Where gradients are wanted
-        an expert that took nothing is called all the same: its weights have one, zero, on every
-        process.
+        """Every expert's output for what it took, weighed by the scores. The weights of one that
+        took nothing have a gradient all the same, zero, on every process.
         """
         self.taken_TE = taken_TE
         expert_P, place_P = taken_TE.t().nonzero(as_tuple=True)  # expert after expert
         rows = torch.bincount(expert_P, minlength=self.router.out_features).tolist()
-        called = [e for e, taken in enumerate(rows) if taken or torch.is_grad_enabled()]
-        if not called:
-            return torch.zeros_like(x_TD)
-        # Gradients of parts: a slice's is as large as the whole, for each; these are put together.
-        parts = x_TD.index_select(0, place_P).split(rows)
-        gate_ups, downs = self.gate_up_EDF.unbind(), self.down_EFD.unbind()
-        y_PD = torch.cat([_swiglu(parts[e], gate_ups[e], downs[e]) for e in called])
+        x_PD = x_TD.index_select(0, place_P)
+        y_PD = grouped_matmul(x_PD, rows, self.gate_up_EDF)
+        y_PD = grouped_matmul(swiglu(y_PD), rows, self.down_EFD)
         score_P = score_TE.flatten().index_select(0, place_P * len(rows) + expert_P)
         y_PD = y_PD * score_P[:, None].to(y_PD.dtype)
         return torch.zeros_like(x_TD).index_add(0, place_P, y_PD.to(x_TD.dtype))

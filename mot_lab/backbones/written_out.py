@@ -6,7 +6,8 @@ norms themselves. Here each tower writes into its rows of one result, and a back
 it must and no more. Compiled, on a GPU, in mixed precision and without gradients the same functions
 are the plain operations of torch, which Inductor fuses; tests hold the two against each other.
 
-Shapes: T tokens in grouped order, D width, O output width, F hidden width.
+Shapes: T tokens in grouped order, D width, O output width, F hidden width, E experts, P pairs of an
+expert and a token that it takes, expert after expert.
 """
 
 from collections.abc import Callable, Sequence
@@ -55,6 +56,15 @@ def grouped_linear(x_TD: Tensor, sizes: Sequence[int], weights: Sequence[Tensor]
         return F.linear(x_TD, weights[0])
     parts = zip(x_TD.split(list(sizes)), weights, strict=True)
     return torch.cat([F.linear(part, weight) for part, weight in parts])
+
+
+def grouped_matmul(x_PD: Tensor, sizes: Sequence[int], weight_EDO: Tensor) -> Tensor:
+    """[P, D] -> [P, O]: the rows of each expert times its part of one weight."""
+    if is_written_out(x_PD):
+        return _GroupedMatmul.apply(x_PD, sizes, weight_EDO)
+    # A slice's gradient is as large as the whole; those of unbound parts are put together.
+    parts = zip(x_PD.split(list(sizes)), weight_EDO.to(x_PD.dtype).unbind(), strict=True)
+    return torch.cat([part @ weight for part, weight in parts])
 
 
 def grouped_rms_norm(
@@ -111,6 +121,38 @@ class _GroupedLinear(torch.autograd.Function):
             if wanted[i]:
                 grads[i] = torch.mm(grad.t(), x)
         return grad_TD, None, *grads
+
+
+class _GroupedMatmul(torch.autograd.Function):
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, x_PD: Tensor, sizes: Sequence[int], weight_EDO: Tensor
+    ) -> Tensor:
+        ctx.sizes = list(sizes)
+        ctx.save_for_backward(x_PD, weight_EDO)
+        y_PO = x_PD.new_empty(len(x_PD), weight_EDO.shape[-1])
+        parts = (each.split_with_sizes(ctx.sizes) for each in (x_PD, y_PO))
+        for x, y, weight in zip(*parts, weight_EDO.unbind(), strict=True):
+            torch.mm(x, weight, out=y)
+        return y_PO
+
+    @staticmethod
+    @first_order
+    def backward(ctx: Any, grad_PO: Tensor) -> tuple[Any, ...]:
+        x_PD, weight_EDO = ctx.saved_tensors
+        wanted_x, _, wanted_weight = ctx.needs_input_grad
+        grad_PD = torch.empty_like(x_PD) if wanted_x else None
+        grad_EDO = torch.empty_like(weight_EDO) if wanted_weight else None
+        grad_parts = grad_PO.split_with_sizes(ctx.sizes)
+        if grad_PD is not None:
+            own = zip(grad_parts, grad_PD.split_with_sizes(ctx.sizes), weight_EDO, strict=True)
+            for grad, out, weight in own:
+                torch.mm(grad, weight.t(), out=out)
+        if grad_EDO is not None:
+            own = zip(grad_parts, x_PD.split_with_sizes(ctx.sizes), grad_EDO, strict=True)
+            for grad, x, out in own:
+                torch.mm(x.t(), grad, out=out)
+        return grad_PD, None, grad_EDO
 
 
 class _GroupedRMSNorm(torch.autograd.Function):

@@ -16,7 +16,7 @@ from factories import (
 from torch import Tensor
 
 from mot_lab.backbones import attention, written_out
-from mot_lab.backbones.written_out import is_written_out, swiglu
+from mot_lab.backbones.written_out import grouped_matmul, is_written_out, swiglu
 
 CASES = {
     "dense": ("dense", {}),
@@ -61,6 +61,26 @@ def test_written_out_is_torchs_own(
 def test_swiglu_has_its_gradient() -> None:
     x = torch.randn(3, 2, 8, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(swiglu, (x,))
+
+
+def test_experts_products_are_those_of_each_alone() -> None:
+    x_PD = torch.randn(7, 5, dtype=torch.float64, requires_grad=True)
+    weight_EDO = torch.randn(3, 5, 4, dtype=torch.float64, requires_grad=True)
+    grad_PO = torch.randn(7, 4, dtype=torch.float64)
+    sizes = [3, 0, 4]
+    alone = torch.cat([x_PD[:3] @ weight_EDO[0], x_PD[3:] @ weight_EDO[2]])
+    expected = torch.autograd.grad(alone, (x_PD, weight_EDO), grad_PO)
+    together = grouped_matmul(x_PD, sizes, weight_EDO)
+    assert_close(together, alone, 1e-14)
+    for own, other in zip(
+        torch.autograd.grad(together, (x_PD, weight_EDO), grad_PO), expected, strict=True
+    ):
+        assert_close(own, other, 1e-14)
+    with torch.no_grad():
+        assert_close(grouped_matmul(x_PD, sizes, weight_EDO), alone, 1e-14)
+    frozen_EDO = weight_EDO.detach()
+    (own,) = torch.autograd.grad(grouped_matmul(x_PD, sizes, frozen_EDO), x_PD, grad_PO)
+    assert_close(own, expected[0], 1e-14)
 
 
 def test_second_derivatives_are_refused() -> None:
