@@ -12,7 +12,7 @@ Shapes: T tokens of the tower, D width, F hidden width, E experts, K tokens per 
 training routing, P pairs of an expert and a token that it takes, R processes, C cells of the tower.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -47,8 +47,9 @@ class ExpertChoice(nn.Module):
             network: training and its checkpoints know nothing of it.
         causal: whether ``auxiliary`` decides (`Transformer.routing` sets it).
         taken_TE: bool, which expert took which token in the last forward pass.
-        sizes_RC: of the next forward pass, the tower's tokens on every process by cell, where
-            experts choose among those of all; None where they choose among this process's.
+        sizes_of_all: says of the next forward pass the tower's tokens on every process by cell
+            [R, C], where experts choose among those of all; None where they choose among this
+            process's.
     """
 
     def __init__(self, width: int, hidden: int, experts: int, gate: str) -> None:
@@ -60,7 +61,7 @@ class ExpertChoice(nn.Module):
         self.auxiliary: AuxiliaryRouter | None = None
         self.causal = False
         self.taken_TE: Tensor | None = None
-        self.sizes_RC: Sequence[Sequence[int]] | None = None
+        self.sizes_of_all: Callable[[], Sequence[Sequence[int]]] | None = None
 
     def scores(self, x_TD: Tensor) -> Tensor:
         """Router scores [T, E] in fp32 at least: ties in bf16 would make top-k arbitrary."""
@@ -73,7 +74,9 @@ class ExpertChoice(nn.Module):
         """[T, D] -> [T, D]; a token that no expert took gets zeros, under either routing."""
         if self.causal:
             return self._causal(x_TD)
-        return self._training(x_TD) if self.sizes_RC is None else self._of_all(x_TD, self.sizes_RC)
+        if self.sizes_of_all is None:
+            return self._training(x_TD)
+        return self._of_all(x_TD, self.sizes_of_all())
 
     def _training(self, x_TD: Tensor) -> Tensor:
         """Every expert takes its k best tokens."""

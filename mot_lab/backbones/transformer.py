@@ -4,9 +4,10 @@ Shapes: B rows, S positions, T tokens in grouped order, D width.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal, cast
 
 import torch
@@ -21,7 +22,7 @@ from mot_lab.backbones.feed_forward import FeedForward, swiglu_hidden
 from mot_lab.backbones.grouping import TokenGroups
 from mot_lab.backbones.towers import Towers
 from mot_lab.backbones.wiring import Wiring
-from mot_lab.distributed.ranks import gathered, ranks
+from mot_lab.distributed.ranks import gathering, ranks
 from mot_lab.limits import require_between, require_positive
 
 if TYPE_CHECKING:
@@ -255,11 +256,12 @@ class Transformer(nn.Module):
         """
         modules = self.expert_choice()
         of_all = groups is not None and self.expert_group == "global" and ranks() > 1
-        sizes_RC = gathered(groups.sizes) if modules and groups is not None and of_all else None
+        # Known by the time that the first expert asks: nobody waits here.
+        of_cells = gathering(groups.sizes) if modules and groups is not None and of_all else None
         for layer, tower, module in modules:
             towers = self.layers[layer].feed_forward
             cells = towers.cells[list(towers.tower).index(tower)]
-            module.sizes_RC = sizes_RC and [[sizes[cell] for cell in cells] for sizes in sizes_RC]
+            module.sizes_of_all = of_cells and partial(_of_tower, of_cells, cells)
 
     def set_auxiliary_routers(self, routers: Mapping[str, AuxiliaryRouter]) -> None:
         """Give every expert-choice feed-forward its router, by ``layer/tower``.
@@ -301,3 +303,10 @@ class Transformer(nn.Module):
         finally:
             for module, causal in zip(modules, before, strict=True):
                 module.causal = causal
+
+
+def _of_tower(
+    of_cells: Callable[[], list[list[int]]], cells: Sequence[int]
+) -> Sequence[Sequence[int]]:
+    """Of the tokens of every process by cell, those of a tower's cells."""
+    return [[sizes[cell] for cell in cells] for sizes in of_cells()]

@@ -8,7 +8,7 @@ Shapes: R processes, K numbers.
 """
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
@@ -29,12 +29,24 @@ def rank() -> int:
 
 def gathered(numbers_K: Sequence[int]) -> list[list[int]]:
     """The K whole numbers of every process, rank by rank."""
+    return gathering(numbers_K)()
+
+
+def gathering(numbers_K: Sequence[int]) -> Callable[[], list[list[int]]]:
+    """Begin `gathered`; what is returned waits for it, the first time it is called."""
     if ranks() == 1:
-        return [list(numbers_K)]
+        return lambda: [list(numbers_K)]
     own_K = torch.tensor(numbers_K, dtype=torch.int64)
     all_RK = [torch.empty_like(own_K) for _ in range(ranks())]
-    dist.all_gather(all_RK, own_K, group=_host_group())
-    return [each.tolist() for each in all_RK]
+    work = dist.all_gather(all_RK, own_K, group=_host_group(), async_op=True)
+    assert work is not None, "it is asynchronous"
+
+    @cache
+    def wait() -> list[list[int]]:
+        work.wait()
+        return [each.tolist() for each in all_RK]
+
+    return wait
 
 
 def gathered_objects(value: Any) -> list[Any]:
