@@ -43,7 +43,7 @@ format: $(READY)  ## mend what the linter can mend
 
 bench: $(READY)  ## time steps, layouts, data, preparing, processes, generation, FID, reports, tracking: benchmarks/results
 	$(BIN)/python -m benchmarks.step_time
-	$(BIN)/python -m benchmarks.layouts
+	$(BIN)/python -m benchmarks.layouts --compile
 	$(BIN)/python -m benchmarks.pipeline
 	$(BIN)/python -m benchmarks.preparing
 	$(BIN)/python -m benchmarks.processes

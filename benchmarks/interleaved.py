@@ -40,7 +40,7 @@ def interleaved(
     Returns:
         by name, in seconds: ``median``, ``low`` and ``high`` (quartiles) on the wall,
         ``cpu_median``; ``of_baseline`` and ``of_baseline_cpu``, each median and quartiles of the
-        rounds' ratios; the same ``of_`` each of the others.
+        rounds' ratios; the same two ``of_`` each of the others.
     """
     names = list(works)
     seen: dict[str, list[Clocks]] = {name: [] for name in names}

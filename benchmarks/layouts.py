@@ -15,7 +15,7 @@ Shapes: B rows, S positions, N = B * S places, D width.
 """
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -183,6 +183,14 @@ def operations(works: Mapping[str, Callable[[], object]], device: torch.device) 
     return "\n".join(tables)
 
 
+def _own_ratios(name: str, told: dict[str, Any], peers: Iterable[str]) -> dict[str, Any]:
+    """Without the ratios to peers, but of ours."""
+    if name.startswith("ours"):
+        return told
+    without = {f"of_{peer}{suffix}" for peer in peers for suffix in ("", "_cpu")}
+    return {key: value for key, value in told.items() if key not in without}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", choices=SIZES, default="demo")
@@ -197,11 +205,13 @@ def main() -> None:
     for mix in track(MIXES, description="mixes"):
         works = block_works(SIZES[options.size], mix, device, dtype)
         if options.compile:
+            torch.compiler.reset()  # torch compiles a function for few shapes, then no more
             compiled = block_works(SIZES[options.size], mix, device, dtype, compiled=True)
             works |= {f"{name}, compiled": work for name, work in compiled.items()}
         turns = {name: lambda _, work=work: work() for name, work in works.items()}
         others = {name: name for name in works if name.split(",")[0] in PEERS}
-        mixes[mix] = interleaved(turns, options.rounds, "dense", device, others=others)
+        times = interleaved(turns, options.rounds, "dense", device, others=others)
+        mixes[mix] = {name: _own_ratios(name, told, others) for name, told in times.items()}
     result = {
         "size": options.size,
         "dtype": str(dtype),

@@ -113,6 +113,7 @@ class MultimodalModule(L.LightningModule):
     def teardown(self, stage: str) -> None:
         """From here on this process may be alone."""
         self.net.distributed = False
+        self.net.transformer.share_experts(None)
 
     def configure_model(self) -> None:
         """Shard the weights, where the Trainer's strategy has a mesh of processes to do so over."""

@@ -104,8 +104,8 @@ def _norm(towers: Towers, cell: int) -> Step:
     shape, weight, eps = norm.normalized_shape, norm.weight, norm.eps
     if weight.device.type != "cpu" or weight.dtype.itemsize < 4 or eps is None:
         return lambda x_TD: F.rms_norm(x_TD, shape, weight, eps)
-    # On the CPU that is six operations. With s = sqrt(D): x w / sqrt(|x|^2 / D + eps) is
-    # x (w s) / hypot(|x|, s sqrt(eps)).
+    # On the CPU torch's norm is six operations. With s = sqrt(D), x w / sqrt(|x|^2 / D + eps) is
+    # x (w s) / hypot(|x|, s sqrt(eps)), four; in bf16 the length would be rounded on the way.
     root = shape[0] ** 0.5
     scaled_D, floor = weight * root, weight.new_tensor(root * eps**0.5)
 

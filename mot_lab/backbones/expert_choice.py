@@ -112,9 +112,11 @@ class ExpertChoice(nn.Module):
         y_TD = torch.zeros_like(x_TD)
         called = [e for e, taken in enumerate(taken_TE.any(0).tolist()) if taken]
         if called:
-            weight_TE = (self.scores(x_TD) * taken_TE).to(x_TD.dtype)
+            score_TE = self.scores(x_TD)
             for e in called:
-                y_TD += _swiglu(x_TD, self.gate_up_EDF[e], self.down_EFD[e]) * weight_TE[:, e, None]
+                own_TD = _swiglu(x_TD, self.gate_up_EDF[e], self.down_EFD[e])
+                own_TD = own_TD * score_TE[:, e, None].to(own_TD.dtype)
+                y_TD += torch.where(taken_TE[:, e, None], own_TD, 0)
         return y_TD
 
     def _of_all(self, x_TD: Tensor, sizes_RC: Sequence[Sequence[int]]) -> Tensor:
@@ -134,8 +136,8 @@ class ExpertChoice(nn.Module):
         expert_P, place_P = taken_TE.t().nonzero(as_tuple=True)  # expert after expert
         rows = torch.bincount(expert_P, minlength=self.router.out_features).tolist()
         x_PD = x_TD.index_select(0, place_P)
-        y_PD = grouped_matmul(x_PD, rows, self.gate_up_EDF)
-        y_PD = grouped_matmul(swiglu(y_PD), rows, self.down_EFD)
+        gate_up_P2F = grouped_matmul(x_PD, rows, self.gate_up_EDF)
+        y_PD = grouped_matmul(swiglu(gate_up_P2F), rows, self.down_EFD)
         score_P = score_TE.flatten().index_select(0, place_P * len(rows) + expert_P)
         y_PD = y_PD * score_P[:, None].to(y_PD.dtype)
         return torch.zeros_like(x_TD).index_add(0, place_P, y_PD.to(x_TD.dtype))

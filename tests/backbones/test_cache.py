@@ -245,3 +245,19 @@ def test_an_expert_says_what_it_took_of_few_tokens_and_of_many() -> None:
                 assert_close(layer(x_TD[part]), y_TD[part], 1e-13)
                 assert layer.taken_TE is not None
                 assert layer.taken_TE.tolist() == taken_TE[part].tolist()
+
+
+@torch.no_grad()
+def test_an_expert_that_overflows_is_nothing_to_tokens_it_does_not_take() -> None:
+    transformer = backbone("moe_4x")
+    layer = transformer.expert_choice()[0][2]
+    x_TD = torch.randn(FEW, transformer.config.width, dtype=torch.float64)
+    with transformer.routing("causal"):
+        layer(x_TD)
+        assert layer.taken_TE is not None
+        expert = int(layer.taken_TE.sum(0).argmax())
+        untaken_T = ~layer.taken_TE[:, expert]
+        assert 0 < untaken_T.sum() < FEW
+        before_TD = layer(x_TD)[untaken_T]
+        layer.down_EFD[expert] = torch.inf
+        assert_close(layer(x_TD)[untaken_T], before_TD, 0)

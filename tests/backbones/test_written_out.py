@@ -63,7 +63,12 @@ def test_swiglu_has_its_gradient() -> None:
     assert torch.autograd.gradcheck(swiglu, (x,))
 
 
-def test_experts_products_are_those_of_each_alone() -> None:
+@pytest.mark.parametrize("plain", [False, True])
+def test_experts_products_are_those_of_each_alone(
+    plain: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if plain:
+        monkeypatch.setattr(written_out, "is_written_out", lambda x: False)
     x_PD = torch.randn(7, 5, dtype=torch.float64, requires_grad=True)
     weight_EDO = torch.randn(3, 5, 4, dtype=torch.float64, requires_grad=True)
     grad_PO = torch.randn(7, 4, dtype=torch.float64)
@@ -81,6 +86,10 @@ def test_experts_products_are_those_of_each_alone() -> None:
     frozen_EDO = weight_EDO.detach()
     (own,) = torch.autograd.grad(grouped_matmul(x_PD, sizes, frozen_EDO), x_PD, grad_PO)
     assert_close(own, expected[0], 1e-14)
+    first_PD = x_PD.detach()
+    (own,) = torch.autograd.grad(grouped_matmul(first_PD, sizes, weight_EDO), weight_EDO, grad_PO)
+    assert_close(own, expected[1], 1e-14)
+    assert own[1].eq(0).all()  # of the expert that took nothing
 
 
 def test_second_derivatives_are_refused() -> None:
