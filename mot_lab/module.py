@@ -52,7 +52,7 @@ class ModelConfig:
     Attributes:
         backbone, diffusion, optimizer: the parts.
         z_loss: weight of Chameleon's z-loss on the logits (1e-5 there), 0 = none (Transfusion).
-        compile: ``torch.compile`` the network in place.
+        compile: ``torch.compile`` the blocks of the backbone in place.
         start_from: Dense model whose weights training begins with, copied into all towers and
             experts (`mot_lab.upcycling`): a checkpoint of mot-lab, a folder of ``mot-lab export``,
             or a folder or hub id of a Llama or Qwen of `transformers`; left out, random weights.
@@ -99,7 +99,7 @@ class MultimodalModule(L.LightningModule):
             self.net = MultimodalModel(config.backbone, self.arm.wiring, config.diffusion, data)
         freeze(self.net, config.freeze)
         if config.compile:
-            self.net.compile()
+            self.net.transformer.compile_blocks()
         self.step_losses: dict[str, Tensor] = {}  # of the last step, as they are logged
         self.gradient_norm: Tensor | None = None  # of this step, before clipping, once it is known
         self._passes: list[Losses] = []  # of the step under way
