@@ -5,9 +5,9 @@ masks, indices and the attention mask are made once per batch and are in no bloc
 
     python -m benchmarks.layouts [--size demo|443M|880M|1.5B] [--rounds 20] [--compile] [--profile]
 
-With ``--compile`` each layout is timed as `torch.compile` makes it, too, as ``model.compile: true``
-does in training. With ``--profile`` the operations of each layout are listed too, by the time they
-take themselves.
+With ``--compile`` each layout is timed as `torch.compile` makes it, too, for the shapes of its one
+batch (``model.compile: true`` compiles for any). With ``--profile`` the operations of each layout
+are listed too, by the time they take themselves.
 On the CPU in fp32; where there is a GPU, in bf16. The sizes are those of the paper's Tables 1 and 3
 at a sequence length of 4,096 and are meant for a GPU.
 

@@ -40,7 +40,7 @@ from mot_lab.losses import (
     summing_counts,
 )
 from mot_lab.model import MultimodalModel
-from mot_lab.optim import OptimizerConfig, make_optimizer
+from mot_lab.optim import OptimizerConfig, make_optimizer, weights_of
 from mot_lab.plain import plain
 
 
@@ -242,7 +242,7 @@ class MultimodalModule(L.LightningModule):
         if has_own_way or is_scaled or gradient_clip_algorithm == "value":
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
             return
-        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        weights = weights_of(optimizer)
         if norm is None:
             norm = get_total_norm([each.grad for each in weights if each.grad is not None])
         clip_grads_with_norm_(weights, gradient_clip_val, norm)

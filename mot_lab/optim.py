@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import nn
-from torch.optim import AdamW
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from mot_lab.limits import MOST_STEPS, require_between, require_positive
@@ -92,3 +92,8 @@ def make_optimizer(
         optimizer, lambda step: learning_rate(config, step, total_steps) / config.lr
     )
     return optimizer, schedule
+
+
+def weights_of(optimizer: Optimizer) -> list[Tensor]:
+    """All that an optimiser trains, group by group."""
+    return [weight for group in optimizer.param_groups for weight in group["params"]]

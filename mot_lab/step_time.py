@@ -14,7 +14,7 @@ from rich.progress import track
 from mot_lab.batch import MultimodalBatch
 from mot_lab.clock import now
 from mot_lab.module import MultimodalModule
-from mot_lab.optim import make_optimizer
+from mot_lab.optim import make_optimizer, weights_of
 from mot_lab.study_arm import TrainingConfig
 from mot_lab.training import precision
 
@@ -52,8 +52,7 @@ class TrainingStep:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.module = module.to(self.device).train()
         self.optimizer = make_optimizer(self.module.net, module.config.optimizer, steps)[0]
-        groups = self.optimizer.param_groups
-        self._weights = [weight for group in groups for weight in group["params"]]
+        self._weights = weights_of(self.optimizer)
         self.mixed = precision(training.precision) != "32-true"
         self.clip = training.gradient_clip
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from mot_lab.distributed.ranks import largest, of_here, rank, whole
+from mot_lab.optim import weights_of
 from mot_lab.runtime.spikes import RollingSpikes
 
 BadSteps = Literal["stop", "skip"]
@@ -105,7 +106,7 @@ class FiniteGuard(Callback):
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
     ) -> None:
-        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        weights = weights_of(optimizer)
         gradients = [weight.grad for weight in weights if weight.grad is not None]
         total = torch.nn.utils.get_total_norm(gradients)
         pl_module.gradient_norm = total
