@@ -1,12 +1,14 @@
 """Seconds of one block, forward and backward, in every layout and for several mixes of modalities.
 
 Dense, ours, and the layouts of other codes (`benchmarks.peer_layouts`), timed in turns. Sorting,
-masks, indices and the attention mask are made once per batch and are in no block's time.
+masks, indices and the attention mask are made once per batch and are in no block's time. Where ours
+has documents in rows of their own for attention (not compiled, on the CPU), it is timed in whole
+rows too, as the other codes have them: what the layout alone is worth.
 
     python -m benchmarks.layouts [--size demo|443M|880M|1.5B] [--rounds 20] [--compile] [--profile]
 
-With ``--compile`` each layout is timed as `torch.compile` makes it, too, for the shapes of its one
-batch (``model.compile: true`` compiles for any). With ``--profile`` the operations of each layout
+With ``--compile`` each layout is timed as `torch.compile` makes it, too: ours and Dense for any
+shape, as ``model.compile: true`` does, the others for the shapes of their one batch. With ``--profile`` the operations of each layout
 are listed too, by the time they take themselves.
 On the CPU in fp32; where there is a GPU, in bf16. The sizes are those of the paper's Tables 1 and 3
 at a sequence length of 4,096 and are meant for a GPU.
@@ -15,8 +17,9 @@ Shapes: B rows, S positions, N = B * S places, D width.
 """
 
 import argparse
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -27,6 +30,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.interleaved import interleaved
 from benchmarks.peer_layouts import PEERS, peer_block
 from benchmarks.results_file import RESULTS, keep
+from mot_lab.backbones.attending import Kernel
 from mot_lab.backbones.attention import AttentionContext
 from mot_lab.backbones.grouping import TokenGroups
 from mot_lab.backbones.transformer import Transformer, TransformerConfig
@@ -62,7 +66,8 @@ MIXES: Mapping[str, tuple[tuple[int, float], ...]] = {
     "three modalities": ((0, 0.34), (1, 0.33), (2, 0.33)),
     "short captions, long images": ((0, 0.05), (1, 0.95)),
 }
-DOCUMENTS = 4  # in a row
+# In a row, as shares of it: those of the demo are mostly 25 to 38 places of 128 long.
+DOCUMENTS = (0.3, 0.26, 0.23, 0.21)
 PROFILED = 20  # times that a block is run
 LISTED = 15  # operations
 
@@ -79,24 +84,27 @@ class Places:
     @classmethod
     def of_mix(cls, mix: tuple[tuple[int, float], ...], size: Size) -> "Places":
         """Documents of one run per modality, as long as the mix says."""
-        length = size.length // DOCUMENTS
-        ends, seen = [], 0.0
-        for _, share in mix:
-            seen += share
-            ends.append(round(seen * length))
-        modality = torch.empty(length, dtype=torch.int64)
-        for (identity, _), begin, end in zip(mix, [0, *ends], ends, strict=False):
-            modality[begin:end] = identity
-        document = torch.arange(DOCUMENTS).repeat_interleave(length)
-        modality = modality.repeat(DOCUMENTS)
-        image = torch.where(modality == 1, document, -1)
-        position = torch.arange(length).repeat(DOCUMENTS)
+        modality, document, image, position = torch.full((4, size.length), -1)
+        for number, (begin, end) in enumerate(_runs(DOCUMENTS, size.length)):
+            document[begin:end] = number
+            position[begin:end] = torch.arange(end - begin)
+            shares = [share for _, share in mix]
+            for (identity, _), (first, last) in zip(mix, _runs(shares, end - begin), strict=True):
+                run = slice(begin + first, begin + last)
+                modality[run] = identity
+                image[run] = number if identity == 1 else -1
         ids = (each.expand(size.rows, -1) for each in (modality, document, image, position))
         return cls(*(each.contiguous() for each in ids))
 
     def to(self, device: torch.device) -> "Places":
         """On a device."""
         return Places(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+
+
+def _runs(shares: Sequence[float], length: int) -> list[tuple[int, int]]:
+    """Begin and end of each share of a length."""
+    ends = [round(seen * length) for seen in accumulate(shares)]
+    return list(pairwise([0, *ends]))
 
 
 def block_works(
@@ -120,15 +128,16 @@ def block_works(
     shape = (2, flat_N.numel(), size.width)
     x_ND, grad_ND = torch.randn(shape, generator=generator, device=device).to(dtype)
 
-    def ours(arm: str) -> tuple[Transformer, Work]:
+    def ours(arm: str, kernel: Kernel = "auto") -> tuple[Transformer, Work]:
         torch.manual_seed(0)
         transformer = Transformer(config, parse_arm(arm, names).wiring).to(device, dtype)
+        transformer.kernel, transformer.compiled = kernel, compiled
         groups = TokenGroups.build(places.modality_BS, counts, transformer.wiring)
         context = transformer.context(
             groups, places.document_BS, places.image_BS, places.position_BS
         )
         block = transformer.layers[0]
-        forward = torch.compile(block) if compiled else block
+        forward = torch.compile(block, dynamic=True) if compiled else block
         # Between two blocks tokens stay in grouped order: the way there is not the block's.
         x_TD, grad_TD = groups.group(x_ND), groups.group(grad_ND)
 
@@ -145,6 +154,8 @@ def block_works(
     def peer(layout: str, transformer: Transformer) -> Work:
         block = transformer.layers[0]
         masks = [flat_N == i for i in range(len(names))]
+        if device.type == "cpu":
+            transformer.kernel = "sdpa"
         plain = TokenGroups(None, None, (flat_N.numel(),), tuple(places.modality_BS.shape))
         context: AttentionContext = transformer.context(
             plain, places.document_BS, places.image_BS, places.position_BS
@@ -164,8 +175,10 @@ def block_works(
 
     _, dense = ours("dense")
     transformer, grouped = ours("mot")
-    peers = {layout: peer(layout, transformer) for layout in PEERS}
-    return {"dense": dense, "ours": grouped, **peers}
+    works = {"dense": dense, "ours": grouped}
+    if device.type == "cpu" and not compiled:
+        works["ours, whole rows"] = ours("mot", "sdpa")[1]
+    return works | {layout: peer(layout, transformer) for layout in PEERS}
 
 
 def operations(works: Mapping[str, Callable[[], object]], device: torch.device) -> str:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mot_lab.backbones.attending import attend
 from mot_lab.backbones.attention import AttentionContext, QKNorm, rotate
 from mot_lab.backbones.transformer import Block
 
@@ -78,7 +79,7 @@ def peer_block(
     Args:
         block: whose weights are used.
         apply: the layout.
-        context_N: mask and rotary angles in sequence order.
+        context_N: mask of whole rows and rotary angles in sequence order.
         shape_BS: (B, S).
     """
     attention, heads = block.attention, block.attention.shape.heads
@@ -113,7 +114,7 @@ def peer_block(
         qkv_NHE = [projected(i, h_ND) for i in range(3)]
         qkv_NHE[:2] = normed("query", qkv_NHE[0]), normed("key", qkv_NHE[1])
         q, k, v = (each.unflatten(0, shape_BS).transpose(1, 2) for each in qkv_NHE)
-        y_BHSE = F.scaled_dot_product_attention(q, k, v, attn_mask=context_N.mask)
+        y_BHSE = attend(q, k, v, context_N.at.masks[0])
         y_ND = y_BHSE.transpose(1, 2).flatten(2).flatten(0, 1)
         x_ND = x_ND + apply(towers(attention.out), whole, y_ND)
         h_ND = apply(towers(block.feed_forward_norm), whole, x_ND)

@@ -62,8 +62,9 @@ class Pass:
 
     @property
     def dense_mask(self) -> bool:
-        """Whether attention reads a mask of S numbers a place."""
-        return chosen_kernel(self.kernel, self.row_length, self.on_gpu) == "sdpa"
+        """Whether attention reads a mask of S numbers a place, or, document by document, of at
+        most about as many."""
+        return chosen_kernel(self.kernel, self.row_length, self.on_gpu) != "flex"
 
 
 def block_bytes(block: Block, transformer: Transformer, at: Pass) -> float:

@@ -146,9 +146,14 @@ class RandomLayout:
 
 
 def random_layout(
-    seed: int, rows: int, length: int, ids: Sequence[int] = (0, 1), padding: int = 3
+    seed: int,
+    rows: int,
+    length: int,
+    ids: Sequence[int] = (0, 1),
+    padding: int = 3,
+    longest: int = 6,
 ) -> RandomLayout:
-    """Random documents of 2 to 6 places in runs of 1 to 4 of one modality.
+    """Random documents of 2 to ``longest`` places in runs of 1 to 4 of one modality.
 
     Args:
         seed, rows, length: of the batch.
@@ -163,7 +168,7 @@ def random_layout(
         end = length - (int(rng.integers(1, padding + 1)) if padding else 0)
         start = document = image = 0
         while start < end:
-            stop = min(end, start + int(rng.integers(2, 7)))
+            stop = min(end, start + int(rng.integers(2, longest + 1)))
             document_BS[row, start:stop] = document
             position_BS[row, start:stop] = np.arange(stop - start)
             while start < stop:

@@ -4,6 +4,8 @@ Shapes: B rows, S positions, T tokens of a tower, D width, E head width, F hidde
 """
 
 import math
+from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import torch
@@ -11,6 +13,7 @@ from factories import RandomLayout
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mot_lab.backbones.document_rows import MULTIPLE, PAIRS_PER_PLACE, PAIRS_PER_TABLE
 from mot_lab.backbones.expert_choice import ExpertChoice
 from mot_lab.backbones.feed_forward import FeedForward
 from mot_lab.backbones.towers import Towers
@@ -93,6 +96,26 @@ def causal_routing(module: ExpertChoice, x_TD: Tensor) -> Tensor:
                 y_D = y_D + gate * feed_forward(module.gate_up_EDF[e].T, module.down_EFD[e].T, x_D)
         outputs.append(y_D)
     return torch.stack(outputs) if outputs else x_TD
+
+
+def cheapest_tables(lengths: Sequence[int]) -> tuple[float, list[int]]:
+    """Of all ways to cut sorted lengths of documents into tables the cheapest: its cost in
+    query-key pairs, and every document's columns, shortest document first.
+    """
+    ordered = sorted(-(-length // MULTIPLE) * MULTIPLE for length in lengths)
+    ways = []
+    for cuts in product([False, True], repeat=len(ordered) - 1):
+        tables = [[ordered[0]]]
+        for length, cut in zip(ordered[1:], cuts, strict=True):
+            if cut:
+                tables.append([])
+            tables[-1].append(length)
+        cost = 0
+        for table in tables:
+            cost += PAIRS_PER_TABLE
+            cost += len(table) * (table[-1] ** 2 + PAIRS_PER_PLACE * table[-1])
+        ways.append((cost, [table[-1] for table in tables for _ in table]))
+    return min(ways)
 
 
 class BackboneOracle:

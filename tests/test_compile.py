@@ -26,6 +26,10 @@ def test_one_compilation_serves_fifty_batches_of_changing_mix() -> None:
     assert len(mixes) > 10
     assert {0, 1} < paddings  # sizes that are compiled apart where somebody asks for them
     assert counter.frame_count == 1  # for all layers, too
+    net, ids = compiled.net, (batch.document_BS, batch.image_BS, batch.position_BS)
+    # No two batches have documents of the same lengths: they stand in whole rows.
+    tables = net.transformer.context(net.groups(batch), *ids).at.tables
+    assert tables == (tuple(batch.token_BS.shape),)
     plain.losses(batch).total.backward()
     actual, expected = (
         {name: each.grad for name, each in module.net.named_parameters()}

@@ -73,6 +73,10 @@ WRONG: list[tuple[dict[str, Any], list[str]]] = [
     ({"training": {"steps": 0}}, ["steps", "0"]),
     ({"training": {"steps": 5}}, ["val_every", "25", "5"]),
     ({"training": {"precision": "fp8"}}, ["training.precision:", "fp8", "bf16-mixed"]),
+    (
+        {"training": {"attention": "documents"}, "model": {"compile": True}},
+        ["model.compile", "training.attention documents", "leave one of them out"],
+    ),
 ]
 
 

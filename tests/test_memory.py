@@ -58,6 +58,7 @@ def _saved(module: MultimodalModule) -> Iterator[dict[int, Tensor]]:
 def _measured(arm: StudyArm, batch: MultimodalBatch, interface: DataInterface, mixed: bool) -> int:
     module = MultimodalModule(arm.model, interface, arm.spec)
     module.net.transformer.recompute = arm.training.recompute
+    module.net.transformer.kernel = "sdpa"  # a GPU's, which the plan is for
     with _saved(module) as kept, torch.autocast("cpu", torch.bfloat16, enabled=mixed):
         loss = module.losses(batch).total
     assert loss.requires_grad
@@ -67,10 +68,12 @@ def _measured(arm: StudyArm, batch: MultimodalBatch, interface: DataInterface, m
 def _context_bytes(batch: MultimodalBatch) -> int:
     """Of mask and rotary angles, which blocks that are computed again share and do not save."""
     net = MultimodalModule(_arm("mot", CHAMELEON).model, CHAMELEON, "mot").net
+    net.transformer.kernel = "sdpa"
     places = (batch.document_BS, batch.image_BS, batch.position_BS)
     context = net.transformer.context(net.groups(batch), *places)
-    assert isinstance(context.mask, Tensor)
-    return context.mask.nbytes + context.cos_T1E.nbytes + context.sin_T1E.nbytes
+    (mask,) = context.at.masks
+    assert isinstance(mask, Tensor)
+    return mask.nbytes + context.cos_T1E.nbytes + context.sin_T1E.nbytes
 
 
 def _counted(parts: MemoryParts) -> float:

@@ -1,12 +1,17 @@
-"""The softmax over the whole sequence, by one of two kernels that say the same.
+"""The softmax over the whole sequence, by one of three kernels that say the same.
 
-``sdpa`` reads a dense mask. ``flex`` (FlexAttention, arXiv 2412.05496) reads a mask in blocks, made
-once per batch, and skips the blocks in which nobody sees anybody: half of a causal row, and more of
-it the more documents are packed into a row.
+``sdpa`` reads a dense mask of whole rows. ``documents`` reads a dense mask of each document, which
+stands in a row of its own while attention is computed (`mot_lab.backbones.document_rows`). ``flex``
+(FlexAttention, arXiv 2412.05496) reads a mask in blocks, made once per batch, and skips the blocks
+in which nobody sees anybody: half of a causal row, and more of it the more documents are packed
+into a row.
 
-Shapes: B rows, S positions, C keys, H query heads, K heads of keys and values, E head width.
+Shapes: B rows, S positions, N places, C keys, H query heads, K heads of keys and values, E head
+width.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
@@ -15,7 +20,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
-Kernel = Literal["auto", "sdpa", "flex"]
+from mot_lab.backbones.document_rows import DocumentRows
+from mot_lab.backbones.grouping import TokenGroups
+
+Kernel = Literal["auto", "sdpa", "documents", "flex"]
 
 # Below this a row has too few blocks of 128 x 128 for leaving some out to matter.
 SHORTEST_FOR_FLEX = 1024
@@ -51,23 +59,61 @@ def block_mask(document_BS: Tensor, image_BS: Tensor) -> BlockMask:
     return create_block_mask(seen, rows, None, length, length, device=document_BS.device)
 
 
-def chosen_kernel(kernel: Kernel, row_length: int, on_gpu: bool) -> Kernel:
-    """What ``auto`` stands for: ``flex`` on a GPU for rows of 1,024 places and more, else ``sdpa``;
-    the others stand for themselves.
+def chosen_kernel(kernel: Kernel, row_length: int, on_gpu: bool, compiled: bool = False) -> Kernel:
+    """What ``auto`` stands for: on a GPU ``flex`` for rows of 1,024 places and more, else ``sdpa``;
+    on the CPU ``documents``, or ``sdpa`` in blocks that are compiled, since no two batches have
+    documents of the same lengths. The others stand for themselves.
     """
     if kernel != "auto":
         return kernel
-    return "flex" if on_gpu and row_length >= SHORTEST_FOR_FLEX else "sdpa"
+    if on_gpu:
+        return "flex" if row_length >= SHORTEST_FOR_FLEX else "sdpa"
+    return "sdpa" if compiled else "documents"
 
 
-def mask_for(
-    kernel: Kernel, document_BS: Tensor, image_BS: Tensor, dtype: torch.dtype
-) -> Tensor | BlockMask:
-    """The mask of a batch, in the form that its kernel reads: for ``sdpa`` what is added to scores,
-    since torch would make that of a bool mask anew in every layer.
+@dataclass(frozen=True)
+class Attended:
+    """Where attention finds the tokens of a batch, and who sees whom there.
+
+    Attributes:
+        groups: from grouped order to the places of attention and back.
+        tables: (B, S) of the tables in which these places stand, one after the other.
+        masks: of each table, over the keys of its rows: bool or what is added to scores
+            [B, 1, S, C], or blocks; None where all see everything.
+    """
+
+    groups: TokenGroups
+    tables: tuple[tuple[int, int], ...]
+    masks: tuple[Tensor | BlockMask | None, ...]
+
+    def tables_of(self, x_NHE: Tensor) -> list[Tensor]:
+        """[N, H, E] at the places of attention -> [B, H, S, E] of every table."""
+        if len(self.tables) == 1:
+            return [x_NHE.unflatten(0, self.tables[0]).transpose(1, 2)]
+        parts = x_NHE.split_with_sizes([rows * length for rows, length in self.tables])
+        tables = zip(parts, self.tables, strict=True)
+        return [part.unflatten(0, table).transpose(1, 2) for part, table in tables]
+
+    @staticmethod
+    def joined(of_tables: Sequence[Tensor]) -> Tensor:
+        """The way back: [B, H, S, E] of every table -> [N, H, E]."""
+        parts = [x_BHSE.transpose(1, 2).flatten(0, 1) for x_BHSE in of_tables]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def attended(
+    kernel: Kernel,
+    groups: TokenGroups,
+    document_BS: Tensor,
+    image_BS: Tensor,
+    dtype: torch.dtype,
+) -> Attended:
+    """Of a batch, in the form that its kernel reads. A dense mask is what is added to scores, since
+    torch would make that of a bool mask anew in every layer.
 
     Args:
-        kernel: as of `chosen_kernel`.
+        kernel: not ``auto``.
+        groups: of the batch's tokens.
         document_BS, image_BS: as of `attention_mask`.
         dtype: of the weights; under autocast attention has that of autocast.
 
@@ -75,18 +121,33 @@ def mask_for(
         ValueError: ``flex`` where gradients are wanted on the CPU: torch has no backward pass
             of it there.
     """
-    if chosen_kernel(kernel, document_BS.shape[1], document_BS.is_cuda) == "sdpa":
-        device = document_BS.device.type
-        if torch.is_autocast_enabled(device):
-            dtype = torch.get_autocast_dtype(device)
-        mask_B1SS = attention_mask(document_BS, image_BS)
-        return torch.zeros_like(mask_B1SS, dtype=dtype).masked_fill_(~mask_B1SS, -torch.inf)
-    if document_BS.device.type == "cpu" and torch.is_grad_enabled():
-        raise ValueError(
-            "training.attention flex cannot train on the CPU: FlexAttention has no backward pass "
-            "there; say auto or sdpa"
-        )
-    return block_mask(document_BS, image_BS)
+    if kernel == "flex":
+        if document_BS.device.type == "cpu" and torch.is_grad_enabled():
+            raise ValueError(
+                "training.attention flex cannot train on the CPU: FlexAttention has no backward "
+                "pass there; say auto, documents or sdpa"
+            )
+        return Attended(groups, (groups.shape,), (block_mask(document_BS, image_BS),))
+    if kernel == "sdpa":
+        return Attended(groups, (groups.shape,), (_added(document_BS, image_BS, dtype),))
+    rows = DocumentRows.build(groups, document_BS, image_BS)
+    ids = zip(rows.of_tables(rows.document_P), rows.of_tables(rows.image_P), strict=True)
+    masks = tuple(_added(*of_table, dtype) for of_table in ids)
+    return Attended(rows.groups, rows.tables, masks)
+
+
+def _added(document_BS: Tensor, image_BS: Tensor, dtype: torch.dtype) -> Tensor:
+    device = document_BS.device.type
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+    mask_B1SS = attention_mask(document_BS, image_BS)
+    return torch.zeros_like(mask_B1SS, dtype=dtype).masked_fill_(~mask_B1SS, -torch.inf)
+
+
+def attend_tables(q_NHE: Tensor, k_NKE: Tensor, v_NKE: Tensor, at: Attended) -> Tensor:
+    """`attend` on tokens in the order of their places: [N, H, E]."""
+    of_tables = zip(*map(at.tables_of, (q_NHE, k_NKE, v_NKE)), at.masks, strict=True)
+    return at.joined([attend(*each) for each in of_tables])
 
 
 def attend(
@@ -95,7 +156,7 @@ def attend(
     """Softmax attention [B, H, S, E]; each head of keys and values serves H / K query heads.
 
     Args:
-        mask: of `mask_for`, or bool.
+        mask: of `Attended`.
     """
     grouped = q_BHSE.shape[1] != k_BKCE.shape[1]
     if not isinstance(mask, BlockMask):

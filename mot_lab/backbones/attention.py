@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.attention.flex_attention import BlockMask
 
-from mot_lab.backbones.attending import attend
-from mot_lab.backbones.fused_qkv import FusedQKV, NormKind
+from mot_lab.backbones.attending import Attended, attend, attend_tables
+from mot_lab.backbones.fused_attention import FusedAttention, NormKind
 from mot_lab.backbones.grouping import TokenGroups
 from mot_lab.backbones.towers import Towers
 from mot_lab.backbones.wiring import Wiring
@@ -46,12 +45,12 @@ class AttentionContext:
     """What attention needs of a batch, computed once and used in every layer.
 
     Attributes:
-        mask: of the batch (`mot_lab.backbones.attending.mask_for`), or bool [B, 1, S, C] over the
-            columns of a cache; None where all see everything.
+        at: where attention finds the tokens, and who sees whom; with a cache in rows, over its
+            columns.
         cos_T1E, sin_T1E: rotary angles of the tokens in grouped order.
     """
 
-    mask: Tensor | BlockMask | None
+    at: Attended
     cos_T1E: Tensor
     sin_T1E: Tensor
 
@@ -128,28 +127,21 @@ class Attention(nn.Module):
 
         With a cache the tokens see what it holds of their rows, and are written into it.
         """
-        (rows, length), (heads, kv_heads, head_width) = groups.shape, self.shape
-        both = heads + kv_heads
+        heads, kv_heads, head_width = self.shape
+        both, at = heads + kv_heads, context.at
         qkv_TAE = self.qkv(x_TD, groups).view(len(x_TD), both + kv_heads, head_width)
         if cache is None:
-            q_NHE, k_NKE, v_NKE = self._sequences(qkv_TAE, groups, context)
-            k_BKSE, v_BKSE = (
-                x.unflatten(0, (rows, length)).transpose(1, 2) for x in (k_NKE, v_NKE)
-            )
-        else:
-            qk_TGE = self._normed_and_turned(qkv_TAE[:, :both], groups, context)
-            q_NHE = groups.restore(qk_TGE[:, :heads])
-            k_BKSE, v_BKSE = cache.extend(qk_TGE[:, heads:], qkv_TAE[:, both:])  # [B, K, C, E]
-        q_BHSE = q_NHE.unflatten(0, (rows, length)).transpose(1, 2)
-        y_BHSE = attend(q_BHSE, k_BKSE, v_BKSE, context.mask)
-        y_ND = y_BHSE.transpose(1, 2).reshape(rows * length, heads * head_width)
+            return self.out(self._over_batch(qkv_TAE, context), groups)
+        qk_TGE = self._normed_and_turned(qkv_TAE[:, :both], groups, context)
+        k_BKCE, v_BKCE = cache.extend(qk_TGE[:, heads:], qkv_TAE[:, both:])
+        q_BHSE = groups.restore(qk_TGE[:, :heads]).unflatten(0, groups.shape).transpose(1, 2)
+        y_BHSE = attend(q_BHSE, k_BKCE, v_BKCE, at.masks[0])
+        y_ND = y_BHSE.transpose(1, 2).reshape(-1, heads * head_width)
         return self.out(groups.group(y_ND), groups)
 
-    def _sequences(
-        self, qkv_TAE: Tensor, groups: TokenGroups, context: AttentionContext
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries [N, H, E], keys and values [N, K, E] in sequence order, ready for attention."""
-        heads, kv_heads, _ = self.shape
+    def _over_batch(self, qkv_TAE: Tensor, context: AttentionContext) -> Tensor:
+        """[T, H + 2 K, E] -> [T, H E], where everything that is seen is in the batch."""
+        (heads, kv_heads, _), groups = self.shape, context.at.groups
         if kv_heads == heads and is_written_out(qkv_TAE):
             norm, sizes, affine = None, [groups.tokens], []
             if self.qk_norm is not None:
@@ -159,10 +151,11 @@ class Attention(nn.Module):
                 affine = [tensor for each in norms for tensor in each.affine()]
             angles = (context.cos_T1E, context.sin_T1E)
             qkv_T3HE = qkv_TAE.unflatten(1, (3, heads))
-            return FusedQKV.apply(qkv_T3HE, *angles, groups, sizes, norm, *affine)
+            return FusedAttention.apply(qkv_T3HE, *angles, context.at, sizes, norm, *affine)
         qk_TGE = self._normed_and_turned(qkv_TAE[:, : heads + kv_heads], groups, context)
         q_NHE, k_NKE = groups.restore(qk_TGE).split([heads, kv_heads], dim=1)
-        return q_NHE, k_NKE, groups.restore(qkv_TAE[:, heads + kv_heads :])
+        v_NKE = groups.restore(qkv_TAE[:, heads + kv_heads :])
+        return groups.group(attend_tables(q_NHE, k_NKE, v_NKE, context.at).flatten(1))
 
     def _normed_and_turned(
         self, qk_TGE: Tensor, groups: TokenGroups, context: AttentionContext

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mot_lab.backbones.attending import Attended
 from mot_lab.backbones.attention import AttentionContext, rotary_angles
 from mot_lab.backbones.cell_stack import CellStack
 from mot_lab.backbones.grouping import TokenGroups
@@ -121,7 +122,8 @@ class KVCache:
             LayerCache(key_BCHE, value_BCHE, place_T, chosen_R, columns)
             for key_BCHE, value_BCHE in zip(self.key_LBCHE, self.value_LBCHE, strict=True)
         ]
-        return CacheStep(groups, AttentionContext(mask, cos_T1E, sin_T1E), layers)
+        at = Attended(groups, (groups.shape,), (mask,))
+        return CacheStep(groups, AttentionContext(at, cos_T1E, sin_T1E), layers)
 
     def run(self, step: CacheStep, x_ND: Tensor) -> Tensor:
         """Hidden states of a step's places, written into the cache on the way; without gradients.

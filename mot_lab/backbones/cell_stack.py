@@ -95,7 +95,7 @@ class _CellLayer:
         qk_TGE = rotate(qk_TGE, context.cos_T1E, context.sin_T1E)
         k_RKCE, v_RKCE = cache.extend(qk_TGE[:, heads:], qkv_TAE[:, both:])
         q_RHSE = qk_TGE[:, :heads].unflatten(0, shape).transpose(1, 2)
-        y_RHSE = attend(q_RHSE, k_RKCE, v_RKCE, context.mask)
+        y_RHSE = attend(q_RHSE, k_RKCE, v_RKCE, context.at.masks[0])
         return F.linear(y_RHSE.transpose(1, 2).reshape(tokens, -1), self._out)
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from mot_lab.backbones.written_out import grouped_linear, swiglu
+from mot_lab.backbones.fused_feed_forward import FusedFeedForward
+from mot_lab.backbones.written_out import grouped_linear, is_written_out, swiglu
 
 
 def swiglu_hidden(width: int, multiple_of: int) -> int:
@@ -31,8 +32,11 @@ class FeedForward(nn.Module):
     @staticmethod
     def together(each: Sequence["FeedForward"], x_TD: Tensor, sizes: Sequence[int]) -> Tensor:
         """Several of one shape, each on its own rows: [T, D] -> [T, D]."""
-        gate_up_T2F = grouped_linear(x_TD, sizes, [one.gate_up.weight for one in each])
-        return grouped_linear(swiglu(gate_up_T2F), sizes, [one.down.weight for one in each])
+        gate_up = [one.gate_up.weight for one in each]
+        down = [one.down.weight for one in each]
+        if is_written_out(x_TD):
+            return FusedFeedForward.apply(x_TD, sizes, *gate_up, *down)
+        return grouped_linear(swiglu(grouped_linear(x_TD, sizes, gate_up)), sizes, down)
 
     def forward_flops(self, tokens: float) -> float:
         """6 D F per token."""

@@ -4,7 +4,8 @@ Shapes: B rows, S positions per row, T real tokens (no padding) of the batch, D 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -94,9 +95,7 @@ class TokenGroups:
                 cell_of_modality[ids[name]] = cell
         cell_N = cell_of_modality.to(modality_BS.device)[modality_BS.flatten()]
         order_N = torch.sort(cell_N, stable=True).indices
-        inverse_N = torch.empty_like(order_N)
-        inverse_N[order_N] = torch.arange(order_N.numel(), device=order_N.device)
-        return cls(order_N, inverse_N, sizes, (rows, length), skip_absent)
+        return cls(order_N, _inverse(order_N), sizes, (rows, length), skip_absent)
 
     @property
     def tokens(self) -> int:
@@ -121,8 +120,13 @@ class TokenGroups:
             return x_ND if out is None else out.copy_(x_ND)
         return torch.index_select(x_ND, 0, self.order_N[: self.tokens], out=out)
 
-    def restored(self, x_TD: Tensor) -> Tensor:
-        """`restore` outside of autograd."""
+    def restored(self, x_TD: Tensor, any_padding: bool = False) -> Tensor:
+        """`restore` outside of autograd.
+
+        Args:
+            x_TD: tokens.
+            any_padding: what stands at padding does not matter.
+        """
         if self.inverse_N is None or self.order_N is None:
             return x_TD
         if torch.compiler.is_compiling():
@@ -130,11 +134,38 @@ class TokenGroups:
             y_ND = x_TD.index_select(0, self.inverse_N.clamp(max=self.tokens - 1))
             real_N = self.inverse_N < self.tokens
             return torch.where(real_N.view(-1, *[1] * (y_ND.dim() - 1)), y_ND, 0)
-        if self.tokens == len(self.order_N):
-            return x_TD.index_select(0, self.inverse_N)
-        y_ND = x_TD.index_select(0, self.inverse_N.clamp(max=self.tokens - 1))
+        y_ND = x_TD.index_select(0, self._source_N)
+        if any_padding or self.tokens == len(self.order_N):
+            return y_ND
         return y_ND.index_fill_(0, self.order_N[self.tokens :], 0)
+
+    @cached_property
+    def _source_N(self) -> Tensor:
+        """The grouped place that each flat place reads from; padding reads from the last."""
+        assert self.inverse_N is not None
+        return self.inverse_N.clamp(max=self.tokens - 1)
+
+    def standing_at(self, place_T: Tensor, places: int) -> "TokenGroups":
+        """The same tokens in the same grouped order, with other places than those of the batch.
+
+        Args:
+            place_T: of each token in grouped order, no two alike.
+            places: number P of places; those where no token stands are padding.
+        """
+        order_P = torch.arange(places, device=place_T.device)
+        if self.tokens == places and torch.equal(place_T, order_P):
+            return replace(self, order_N=None, inverse_N=None, shape=(1, places))
+        empty_P = torch.ones(places, dtype=torch.bool, device=place_T.device)
+        empty_P[place_T] = False
+        order_P = torch.cat([place_T, order_P[empty_P]])
+        return replace(self, order_N=order_P, inverse_N=_inverse(order_P), shape=(1, places))
 
     def places(self, flat_K: Tensor) -> Tensor:
         """Grouped places of given flat places ``b * S + s``."""
         return flat_K if self.inverse_N is None else self.inverse_N[flat_K]
+
+
+def _inverse(order_N: Tensor) -> Tensor:
+    inverse_N = torch.empty_like(order_N)
+    inverse_N[order_N] = torch.arange(order_N.numel(), device=order_N.device)
+    return inverse_N

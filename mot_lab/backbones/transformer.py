@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mot_lab.backbones.attending import Kernel, mask_for
+from mot_lab.backbones.attending import Kernel, attended, chosen_kernel
 from mot_lab.backbones.attention import Attention, AttentionContext, HeadShape, rotary_angles
 from mot_lab.backbones.auxiliary_router import AuxiliaryRouter
 from mot_lab.backbones.expert_choice import ExpertChoice
@@ -166,6 +166,7 @@ class Transformer(nn.Module):
         recompute: keep no more of a block for the backward pass than its input, and compute the
             rest again (activation checkpointing): memory for about a third more time.
         kernel: of attention (`mot_lab.backbones.attending`).
+        compiled: whether the blocks are.
         expert_group: where several processes train together, experts choose among the tokens of
             all (``global``) or each process's among its own (``rank``).
     """
@@ -176,6 +177,7 @@ class Transformer(nn.Module):
         self.wiring = wiring
         self.recompute = False
         self.kernel: Kernel = "auto"
+        self.compiled = False
         self.expert_group: ExpertGroup = "global"
         self.blocks = nn.ModuleList(Block(config, wiring) for _ in range(config.layers))
         self.final_norm = Towers(
@@ -204,14 +206,18 @@ class Transformer(nn.Module):
     def context(
         self, groups: TokenGroups, document_BS: Tensor, image_BS: Tensor, position_BS: Tensor
     ) -> AttentionContext:
-        """Mask and rotary angles of a batch; the angles have the precision of the weights."""
+        """Places of attention, masks and rotary angles of a batch; the angles have the precision of
+        the weights."""
         position_T = groups.group(position_BS.flatten()[:, None])[:, 0]
         head_width = self.config.head_shape.width
         angles = rotary_angles(position_T, head_width, self.config.rope_base)
         dtype = next(self.parameters()).dtype
         cos_T1E, sin_T1E = (angle.to(dtype) for angle in angles)
-        mask = mask_for(self.kernel, document_BS, image_BS, dtype)
-        return AttentionContext(mask, cos_T1E, sin_T1E)
+        kernel = chosen_kernel(
+            self.kernel, document_BS.shape[1], document_BS.is_cuda, self.compiled
+        )
+        at = attended(kernel, groups, document_BS, image_BS, dtype)
+        return AttentionContext(at, cos_T1E, sin_T1E)
 
     def forward(
         self,
@@ -242,6 +248,7 @@ class Transformer(nn.Module):
         that of a whole network takes a minute, and runs faster (`docs/speed.md`). Of any shape: the
         mix of modalities changes from batch to batch.
         """
+        self.compiled = True
         for block in self.layers:
             block.compile(backend=backend, dynamic=True)
 

@@ -50,10 +50,10 @@ def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
 
 def grouped_linear(x_TD: Tensor, sizes: Sequence[int], weights: Sequence[Tensor]) -> Tensor:
     """[T, D] -> [T, O]: the rows of each tower times its weight [O, D]."""
-    if is_written_out(x_TD):
-        return _GroupedLinear.apply(x_TD, sizes, *weights)
     if len(weights) == 1:
         return F.linear(x_TD, weights[0])
+    if is_written_out(x_TD):
+        return _GroupedLinear.apply(x_TD, sizes, *weights)
     parts = zip(x_TD.split(list(sizes)), weights, strict=True)
     return torch.cat([F.linear(part, weight) for part, weight in parts])
 
@@ -206,9 +206,20 @@ class _SwiGLU(torch.autograd.Function):
     @first_order
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         gate_up, opened = ctx.saved_tensors
-        gate, up = gate_up.chunk(2, dim=-1)
-        grad_gate_up = torch.empty_like(gate_up)
-        grad_gate, grad_up = grad_gate_up.chunk(2, dim=-1)
-        torch.mul(grad, opened, out=grad_up)
-        torch.ops.aten.silu_backward.grad_input(grad * up, gate, grad_input=grad_gate)
-        return grad_gate_up
+        return swiglu_backward(grad, gate_up, opened)
+
+
+def swiglu_backward(grad: Tensor, gate_up: Tensor, opened: Tensor) -> Tensor:
+    """The gradient [.., 2 F] of `swiglu`'s input.
+
+    Args:
+        grad: of its result [.., F].
+        gate_up: its input [.., 2 F].
+        opened: ``silu(gate)`` [.., F].
+    """
+    gate, up = gate_up.chunk(2, dim=-1)
+    grad_gate_up = torch.empty_like(gate_up)
+    grad_gate, grad_up = grad_gate_up.chunk(2, dim=-1)
+    torch.mul(grad, opened, out=grad_up)
+    torch.ops.aten.silu_backward.grad_input(grad * up, gate, grad_input=grad_gate)
+    return grad_gate_up

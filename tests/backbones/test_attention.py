@@ -8,8 +8,11 @@ import pytest
 import torch
 from factories import assert_close, random_layout, run_backbone, tiny_transformer
 
-from mot_lab.backbones.attending import attention_mask, block_mask, mask_for
+from mot_lab.backbones.attending import Kernel, attended, attention_mask, block_mask
 from mot_lab.backbones.attention import rotary_angles, rotate
+from mot_lab.backbones.wiring import named_arms
+
+MOT = named_arms(["text", "image"])["mot"].wiring
 
 
 def test_mask_is_the_loop_oracle() -> None:
@@ -43,18 +46,20 @@ def test_mask_of_a_row_by_hand() -> None:
     assert ["".join("x" if seen else "." for seen in row) for row in mask] == expected
 
 
-def test_the_mask_is_made_a_term_of_a_sum_and_in_the_precision_of_attention() -> None:
-    layout = random_layout(0, rows=2, length=9)
-    masks = layout.document_BS, layout.image_BS
-    seen = attention_mask(*masks)
+@pytest.mark.parametrize("kernel", ["sdpa", "documents"])
+def test_the_mask_is_made_a_term_of_a_sum_and_in_the_precision_of_attention(kernel: Kernel) -> None:
+    layout = random_layout(0, rows=2, length=9, padding=0)
+    of_batch = layout.groups(MOT), layout.document_BS, layout.image_BS
+    seen = attention_mask(*of_batch[1:]).sum()
     for dtype in (torch.float32, torch.float64):
-        added = mask_for("sdpa", *masks, dtype)
+        (added,) = attended(kernel, *of_batch, dtype).masks
         assert isinstance(added, torch.Tensor)
         assert added.dtype == dtype
-        assert added[seen].eq(0).all()
-        assert added[~seen].eq(-torch.inf).all()
+        assert (added.eq(0) | added.eq(-torch.inf)).all()
+        real = added.shape[-1] == 9
+        assert added.eq(0).sum() == seen if real else added.eq(0).sum() > seen  # padding's own
     with torch.autocast("cpu", torch.bfloat16):
-        added = mask_for("sdpa", *masks, torch.float32)
+        (added,) = attended(kernel, *of_batch, torch.float32).masks
         assert isinstance(added, torch.Tensor)
         assert added.dtype == torch.bfloat16
 
@@ -100,24 +105,24 @@ def test_the_mask_in_blocks_says_what_the_dense_mask_says() -> None:
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("arm", ["dense", "mot"])
 @pytest.mark.parametrize("kv_heads", [None, 1])
-def test_both_kernels_say_the_same(device: str, arm: str, kv_heads: int | None) -> None:
+def test_all_kernels_say_the_same(device: str, arm: str, kv_heads: int | None) -> None:
     transformer = tiny_transformer(arm, dtype=torch.float32, kv_heads=kv_heads, heads=2, width=64)
     layout = random_layout(1, rows=2, length=200)
     x_BSD = torch.randn(2, 200, 64, generator=torch.Generator().manual_seed(0))
     found = {}
     with torch.no_grad():
-        for kernel in ("sdpa", "flex"):
+        for kernel in ("sdpa", "documents", "flex"):
             transformer.kernel = kernel
             found[kernel] = run_backbone(
                 transformer.to(device), layout.to(device), x_BSD.to(device)
             )
+    assert_close(found["documents"], found["sdpa"], 1e-5)
     assert_close(found["flex"], found["sdpa"], 1e-5)
     assert found["sdpa"].abs().max() > 0.1
 
 
-def test_flex_does_not_train_on_the_cpu_and_is_not_chosen_there() -> None:
+def test_flex_does_not_train_on_the_cpu() -> None:
     layout = random_layout(0, rows=1, length=2048)
-    masks = layout.document_BS, layout.image_BS
-    assert isinstance(mask_for("auto", *masks, torch.float32), torch.Tensor)
+    of_batch = layout.groups(MOT), layout.document_BS, layout.image_BS
     with pytest.raises(ValueError, match=r"training\.attention flex cannot train on the CPU"):
-        mask_for("flex", *masks, torch.float32)
+        attended("flex", *of_batch, torch.float32)

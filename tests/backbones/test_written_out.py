@@ -14,8 +14,10 @@ from factories import (
     tiny_transformer,
 )
 from torch import Tensor
+from torch.nn import functional as F
 
-from mot_lab.backbones import attention, written_out
+from mot_lab.backbones import attention, feed_forward, written_out
+from mot_lab.backbones.feed_forward import FeedForward
 from mot_lab.backbones.written_out import grouped_matmul, is_written_out, swiglu
 
 CASES = {
@@ -43,7 +45,7 @@ def test_written_out_is_torchs_own(
     results: list[dict[str, Tensor]] = []
     for plain in (False, True):
         if plain:
-            for module in (written_out, attention):
+            for module in (written_out, attention, feed_forward):
                 monkeypatch.setattr(module, "is_written_out", lambda x: False)
         transformer.zero_grad()
         torch.manual_seed(1)
@@ -90,6 +92,31 @@ def test_experts_products_are_those_of_each_alone(
     (own,) = torch.autograd.grad(grouped_matmul(first_PD, sizes, weight_EDO), weight_EDO, grad_PO)
     assert_close(own, expected[1], 1e-14)
     assert own[1].eq(0).all()  # of the expert that took nothing
+
+
+@pytest.mark.parametrize("frozen", ["x", "gate_up", "down", "x gate_up", "x down", "gate_up down"])
+def test_feed_forwards_learn_what_is_not_frozen(frozen: str) -> None:
+    sizes = [3, 0, 4]
+    towers = [FeedForward(5, 6).double() for _ in sizes]
+    x_TD = torch.randn(7, 5, dtype=torch.float64, requires_grad="x" not in frozen.split())
+    for tower in towers:
+        tower.gate_up.requires_grad_("gate_up" not in frozen)
+        tower.down.requires_grad_("down" not in frozen)
+    weights = [each for tower in towers for each in tower.parameters()]
+    wanted = [each for each in (x_TD, *weights) if each.requires_grad]
+    alone_TD = torch.cat(
+        [
+            F.linear(F.silu(gate) * up, tower.down.weight)
+            for tower, part in zip(towers, x_TD.split(sizes), strict=True)
+            for gate, up in [F.linear(part, tower.gate_up.weight).chunk(2, dim=-1)]
+        ]
+    )
+    together_TD = FeedForward.together(towers, x_TD, sizes)
+    assert_close(together_TD, alone_TD, 1e-14)
+    grad_TD = torch.randn(7, 5, dtype=torch.float64)
+    own, expected = (torch.autograd.grad(y, wanted, grad_TD) for y in (together_TD, alone_TD))
+    for one, other in zip(own, expected, strict=True):
+        assert_close(one, other, 1e-13)
 
 
 def test_second_derivatives_are_refused() -> None:

@@ -81,7 +81,10 @@ def all_images(document_BS: Tensor, image_BS: Tensor) -> Tensor:
 @pytest.mark.parametrize("arm", ["dense", "mot"])
 def test_a_wrong_mask_is_found(mask: Mask, arm: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mot_lab.backbones.attending.attention_mask", mask)
-    found = probe(tiny_model(arm))["none"]
+    net = tiny_model(arm)
+    if mask is all_images:
+        net.transformer.kernel = "sdpa"  # no mask of one document shows another's images
+    found = probe(net)["none"]
     assert found.leaks
     assert found.changed > 3
     assert found.largest > 0.01

@@ -1,10 +1,11 @@
-"""QK-norm, RoPE and the way back to sequence order as one operation, for eager CPU steps.
+"""QK-norm, RoPE and attention as one operation, for eager CPU steps.
 
 The plain operations are those of `mot_lab.backbones.attention.Attention`; here one backward pass
 writes the gradients of queries, keys and values where they belong in that of their joint
-projection (`mot_lab.backbones.written_out` says why).
+projection (`mot_lab.backbones.written_out` says why). The softmax is torch's own kernel.
 
-Shapes: T tokens in grouped order, N flat places, H heads, E head width.
+Shapes: T tokens in grouped order, N places of attention, H heads, E head width; of one table
+(`mot_lab.backbones.attending.Attended`) B rows, S places.
 """
 
 from collections.abc import Sequence
@@ -14,8 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mot_lab.backbones.grouping import TokenGroups
+from mot_lab.backbones.attending import Attended
 from mot_lab.backbones.written_out import first_order, inverse_rms
+
+aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
@@ -26,13 +29,13 @@ class NormKind:
     eps: float
 
 
-class FusedQKV(torch.autograd.Function):
-    """qkv [T, 3, H, E] -> queries, keys, values, each [N, H, E] in sequence order.
+class FusedAttention(torch.autograd.Function):
+    """qkv [T, 3, H, E] -> [T, H E], both in grouped order.
 
     Args:
         qkv_T3HE: joint projection.
         cos_T1E, sin_T1E: rotary angles.
-        groups: of the tokens.
+        at: where tokens find each other; its masks are what is added to scores.
         sizes: tokens of each tower of the norms.
         norm: kind of QK-norm, None for none.
         affine: of each tower query scale and key scale, and where the norm is centred their shifts.
@@ -44,12 +47,12 @@ class FusedQKV(torch.autograd.Function):
         qkv_T3HE: Tensor,
         cos_T1E: Tensor,
         sin_T1E: Tensor,
-        groups: TokenGroups,
+        at: Attended,
         sizes: Sequence[int],
         norm: NormKind | None,
         *affine: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.groups, ctx.sizes, ctx.norm = groups, list(sizes), norm
+    ) -> Tensor:
+        ctx.at, ctx.sizes, ctx.norm = at, list(sizes), norm
         y_T2HE, v_THE = qkv_T3HE[:, :2], qkv_T3HE[:, 2]
         kept: tuple[Tensor, ...] = ()
         if norm is not None:
@@ -60,21 +63,39 @@ class FusedQKV(torch.autograd.Function):
             wide = _wide(affine, len(ctx.sizes), v_THE.shape[1])
             y_T2HE = _scaled(normal_T2HE, ctx.sizes, wide)
             kept = (normal_T2HE, inverse_T2H1, wide)
-        ctx.save_for_backward(cos_T1E, sin_T1E, *kept)
         qk_T2HE = _turned(y_T2HE, cos_T1E[:, None], sin_T1E[:, None], 1)
-        q_NHE, k_NHE = (groups.restored(qk_T2HE[:, i]) for i in range(2))
-        return q_NHE, k_NHE, groups.restored(v_THE)
+        # Padding is masked, and its gradients are read by nobody.
+        places = (
+            at.tables_of(at.groups.restored(x, any_padding=True))
+            for x in (qk_T2HE[:, 0], qk_T2HE[:, 1], v_THE)
+        )
+        attended = [  # of each table: queries, keys, values, results, logs of the softmax's sums
+            (*qkv, *aten._scaled_dot_product_flash_attention_for_cpu(*qkv, attn_mask=mask))
+            for *qkv, mask in zip(*places, at.masks, strict=True)
+        ]
+        ctx.save_for_backward(cos_T1E, sin_T1E, *(x for each in attended for x in each), *kept)
+        y_NHE = at.joined([y_BHSE for *_, y_BHSE, _ in attended])
+        return at.groups.regroup(y_NHE.flatten(1))
 
     @staticmethod
     @first_order
-    def backward(ctx: Any, *grads_NHE: Tensor) -> tuple[Any, ...]:
-        cos_T1E, sin_T1E, *kept = ctx.saved_tensors
-        groups: TokenGroups = ctx.groups
+    def backward(ctx: Any, grad_TD: Tensor) -> tuple[Any, ...]:
+        cos_T1E, sin_T1E, *saved = ctx.saved_tensors
+        at: Attended = ctx.at
         norm: NormKind | None = ctx.norm
-        shape = (len(cos_T1E), 3, *grads_NHE[0].shape[1:])
-        grad_T3HE = cos_T1E.new_empty(shape)
-        for i in range(3):
-            groups.regroup(grads_NHE[i], grad_T3HE[:, i])
+        tables = len(at.tables)
+        heads, _, width = saved[0].shape[1:]
+        grad_NHE = at.groups.restored(grad_TD).unflatten(1, (heads, width))
+        grads = [
+            aten._scaled_dot_product_flash_attention_for_cpu_backward(
+                grad, *saved[5 * i : 5 * i + 5], 0.0, False, attn_mask=mask
+            )
+            for i, (grad, mask) in enumerate(zip(at.tables_of(grad_NHE), at.masks, strict=True))
+        ]
+        kept = saved[5 * tables :]
+        grad_T3HE = cos_T1E.new_empty(len(cos_T1E), 3, heads, width)
+        for i, of_tables in enumerate(zip(*grads, strict=True)):
+            at.groups.regroup(at.joined(of_tables), grad_T3HE[:, i])
         grad_T2HE = _turned(grad_T3HE[:, :2], cos_T1E[:, None], sin_T1E[:, None], -1)
         affine_grads: Sequence[Tensor] = ()
         if norm is None:
