@@ -8,8 +8,8 @@ rows too, as the other codes have them: what the layout alone is worth.
     python -m benchmarks.layouts [--size demo|443M|880M|1.5B] [--rounds 20] [--compile] [--profile]
 
 With ``--compile`` each layout is timed as `torch.compile` makes it, too: ours and Dense for any
-shape, as ``model.compile: true`` does, the others for the shapes of their one batch. With ``--profile`` the operations of each layout
-are listed too, by the time they take themselves.
+shape, as ``model.compile: true`` does, the others for the shapes of their one batch. With
+``--profile`` the operations of each layout are listed, by the time they take themselves.
 On the CPU in fp32; where there is a GPU, in bf16. The sizes are those of the paper's Tables 1 and 3
 at a sequence length of 4,096 and are meant for a GPU.
 
