@@ -45,12 +45,12 @@ class TrainingConfig:
             no paper that is compared with here says to have one.
         recompute: activation checkpointing, memory for time: a block's activations are computed
             again in the backward pass (`mot_lab.backbones.transformer.Transformer`).
-        attention: its kernel. ``sdpa`` reads a dense mask of whole rows; ``documents`` a mask of
-            each document, and none is compiled; ``flex`` skips empty blocks of a mask
-            (FlexAttention), and cannot train on the CPU. ``auto`` is ``flex`` on a GPU for rows of
-            1,024 places and more, because others gained by it there (1.59 times as many steps of
-            BAGEL), ``sdpa`` for shorter ones; on the CPU ``documents`` (``docs/speed.md``), or
-            ``sdpa`` under ``model.compile``.
+        attention: its kernel. ``sdpa`` reads a dense mask of whole rows; ``documents`` one of each
+            document, where that is less, but not under ``model.compile``; ``flex`` skips empty
+            blocks of a mask (FlexAttention), and cannot train on the CPU. ``auto`` is ``flex`` on a
+            GPU for rows of 1,024 places and more, because others gained by it there (1.59 times as
+            many steps of BAGEL), ``sdpa`` for shorter ones; on the CPU ``documents``
+            (``docs/speed.md``), or ``sdpa`` under ``model.compile``.
         devices: processes of a run on each machine, a GPU each, or sharing out the run's cores; the
             rows of a batch are shared out between all of them.
         num_nodes: machines of a run; more than one only where its processes are started from

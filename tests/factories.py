@@ -10,6 +10,7 @@ from itertools import count
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -188,6 +189,12 @@ def run_backbone(transformer: Transformer, layout: RandomLayout, x_BSD: Tensor) 
     context = transformer.context(groups, layout.document_BS, layout.image_BS, layout.position_BS)
     y_TD = transformer(groups.group(x_BSD.flatten(0, 1)), groups, context)
     return groups.restore(y_TD).view(x_BSD.shape)
+
+
+def always_documents(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attention by documents, even of rows so short that it would read them whole."""
+    # Whole rows are asked about in a list, tables of documents in a tuple.
+    monkeypatch.setattr("mot_lab.backbones.attending.cost", lambda tables: isinstance(tables, list))
 
 
 class TinyRecordings:

@@ -174,6 +174,13 @@ MUTATIONS = [
         "tests/backbones/test_causality.py::test_other_documents_and_rows_change_nothing",
     ),
     Mutation(
+        "leak: documents of two rows are one",
+        "mot_lab/backbones/document_rows.py",
+        " + row_N[:, None] * (document_BS.max() - lowest + 1)",
+        "",
+        "tests/backbones/test_causality.py::test_other_documents_and_rows_change_nothing",
+    ),
+    Mutation(
         "leak: causal routing that is the training routing",
         "mot_lab/backbones/expert_choice.py",
         "        if self.causal:\n            return self._causal(x_TD)\n",

@@ -3,6 +3,7 @@
 Shapes: B rows, S positions.
 """
 
+import math
 from collections.abc import Callable
 
 import oracles
@@ -112,9 +113,29 @@ def workload(batch: object) -> Workload:
     return Workload.of_batches([batch], TWO)
 
 
+def attention_flops(q_BHSE: torch.Size, k_BHCE: torch.Size, *_: object, **__: object) -> int:
+    """Two products."""
+    return 4 * math.prod(q_BHSE) * k_BHCE[2]
+
+
+def attention_backward_flops(
+    _: torch.Size, q_BHSE: torch.Size, k_BHCE: torch.Size, *__: object, **___: object
+) -> int:
+    """Four products; that the kernel computes scores a second time counts for nothing."""
+    return 8 * math.prod(q_BHSE) * k_BHCE[2]
+
+
+# PyTorch counts no attention by the CPU's kernel; by that of its math backend, its products.
+OF_CPU = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention_flops,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: attention_backward_flops,
+}
+
+
 def counted(compute: Callable[[], object]) -> int:
-    """FLOPs that PyTorch counts; only the math backend's attention is counted as its products."""
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    """FLOPs that PyTorch counts."""
+    counter = FlopCounterMode(display=False, custom_mapping=OF_CPU)
+    with sdpa_kernel(SDPBackend.MATH), counter:
         compute()
     return counter.get_total_flops()
 
@@ -127,6 +148,7 @@ def counted(compute: Callable[[], object]) -> int:
 def test_flops_are_those_that_pytorch_counts(arm: str, codec: str) -> None:
     diffusion = DiffusionConfig(codec=codec, unet_channels=32)
     model = tiny_model(arm, diffusion=diffusion, width=64, heads=4)
+    model.transformer.kernel = "sdpa"  # attention that computes what the mask hides, too
     batch = full_batch(rows=4, length=32)
     work = workload(batch)
     forward = sum(forward_flops(model, work, full_attention=True).values())
@@ -144,6 +166,7 @@ def test_flops_are_those_that_pytorch_counts(arm: str, codec: str) -> None:
 def test_flops_of_grouped_queries_and_heads_of_another_width(arm: str) -> None:
     shape = {"heads": 4, "kv_heads": 2, "head_width": 24, "feed_forward_width": 100}
     model = tiny_model(arm, width=64, **shape)
+    model.transformer.kernel = "sdpa"
     batch = full_batch(rows=4, length=32)
     expected = sum(forward_flops(model, workload(batch), full_attention=True).values())
     assert counted(lambda: model(batch)) == expected

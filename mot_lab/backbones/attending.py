@@ -1,7 +1,8 @@
 """The softmax over the whole sequence, by one of three kernels that say the same.
 
 ``sdpa`` reads a dense mask of whole rows. ``documents`` reads a dense mask of each document, which
-stands in a row of its own while attention is computed (`mot_lab.backbones.document_rows`). ``flex``
+stands in a row of its own while attention is computed (`mot_lab.backbones.document_rows`), unless
+whole rows cost less. ``flex``
 (FlexAttention, arXiv 2412.05496) reads a mask in blocks, made once per batch, and skips the blocks
 in which nobody sees anybody: half of a causal row, and more of it the more documents are packed
 into a row.
@@ -20,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
-from mot_lab.backbones.document_rows import DocumentRows
+from mot_lab.backbones.document_rows import DocumentRows, cost, of_tables
 from mot_lab.backbones.grouping import TokenGroups
 
 Kernel = Literal["auto", "sdpa", "documents", "flex"]
@@ -34,7 +35,7 @@ def attention_mask(document_BS: Tensor, image_BS: Tensor) -> Tensor:
 
     Args:
         document_BS: document ids [B, S], unique within a row; padding is a document of its own.
-        image_BS: image ids [B, S], unique within a row, -1 outside images that are denoised
+        image_BS: image ids [B, S], unique within a document, -1 outside images that are denoised
             jointly (Transfusion, arXiv 2408.11039, section 3.2).
 
     Returns:
@@ -88,16 +89,12 @@ class Attended:
 
     def tables_of(self, x_NHE: Tensor) -> list[Tensor]:
         """[N, H, E] at the places of attention -> [B, H, S, E] of every table."""
-        if len(self.tables) == 1:
-            return [x_NHE.unflatten(0, self.tables[0]).transpose(1, 2)]
-        parts = x_NHE.split_with_sizes([rows * length for rows, length in self.tables])
-        tables = zip(parts, self.tables, strict=True)
-        return [part.unflatten(0, table).transpose(1, 2) for part, table in tables]
+        return [x_BSHE.transpose(1, 2) for x_BSHE in of_tables(x_NHE, self.tables)]
 
     @staticmethod
-    def joined(of_tables: Sequence[Tensor]) -> Tensor:
+    def joined(x_of_tables: Sequence[Tensor]) -> Tensor:
         """The way back: [B, H, S, E] of every table -> [N, H, E]."""
-        parts = [x_BHSE.transpose(1, 2).flatten(0, 1) for x_BHSE in of_tables]
+        parts = [x_BHSE.transpose(1, 2).flatten(0, 1) for x_BHSE in x_of_tables]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
@@ -128,15 +125,19 @@ def attended(
                 "pass there; say auto, documents or sdpa"
             )
         return Attended(groups, (groups.shape,), (block_mask(document_BS, image_BS),))
-    if kernel == "sdpa":
-        return Attended(groups, (groups.shape,), (_added(document_BS, image_BS, dtype),))
-    rows = DocumentRows.build(groups, document_BS, image_BS)
-    ids = zip(rows.of_tables(rows.document_P), rows.of_tables(rows.image_P), strict=True)
-    masks = tuple(_added(*of_table, dtype) for of_table in ids)
-    return Attended(rows.groups, rows.tables, masks)
+    if kernel == "documents":
+        rows = DocumentRows.build(groups, document_BS, image_BS)
+        if cost(rows.tables) < cost([groups.shape]):
+            documents, images = (
+                of_tables(ids_P, rows.tables) for ids_P in (rows.document_P, rows.image_P)
+            )
+            masks = tuple(_added(*each, dtype) for each in zip(documents, images, strict=True))
+            return Attended(rows.groups, rows.tables, masks)
+    return Attended(groups, (groups.shape,), (_added(document_BS, image_BS, dtype),))
 
 
 def _added(document_BS: Tensor, image_BS: Tensor, dtype: torch.dtype) -> Tensor:
+    """`attention_mask` as what is added to scores."""
     device = document_BS.device.type
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)

@@ -97,12 +97,13 @@ class FusedAttention(torch.autograd.Function):
         for i, of_tables in enumerate(zip(*grads, strict=True)):
             at.groups.regroup(at.joined(of_tables), grad_T3HE[:, i])
         grad_T2HE = _turned(grad_T3HE[:, :2], cos_T1E[:, None], sin_T1E[:, None], -1)
-        affine_grads: Sequence[Tensor] = ()
+        affine_grads: Sequence[Tensor | None] = [None] * len(ctx.needs_input_grad[6:])
         if norm is None:
             grad_T3HE[:, :2] = grad_T2HE
         else:
             normal_T2HE, inverse_T2H1, wide = kept
-            affine_grads = _affine_gradients(grad_T2HE, normal_T2HE, ctx.sizes, norm)
+            if any(ctx.needs_input_grad[6:]):
+                affine_grads = _affine_gradients(grad_T2HE, normal_T2HE, ctx.sizes, norm)
             scales = wide[:, 0].unbind()
             for part, scale in zip(
                 grad_T2HE.flatten(1).split_with_sizes(ctx.sizes), scales, strict=True

@@ -49,7 +49,7 @@ class TokenGroups:
             grouped order is sequence order (all in one cell, no padding): then nothing is moved.
         inverse_N: flat place -> grouped place; None likewise.
         sizes: real tokens of each cell of the wiring (host ints).
-        shape: (B, S).
+        shape: (B, S); of `standing_at` (1, P), and N is P.
         skip_absent: a tower that has all tokens is called alone. Otherwise the others are called
             with none, so that their weights get gradients of zero and their experts take nothing.
     """

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from factories import FIRST_WORD, INTERFACE, TWO, tiny_layout, tiny_model
+from factories import FIRST_WORD, INTERFACE, TWO, always_documents, tiny_layout, tiny_model
 from torch import Tensor
 
 from mot_lab.batch import MultimodalBatch
@@ -50,6 +50,14 @@ def make_batch() -> MultimodalBatch:
 
 
 BATCH = make_batch()
+
+
+@pytest.fixture(autouse=True, params=["documents", "sdpa"])
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of attention: the CPU's own, and the one that reads whole rows."""
+    chosen = "mot_lab.backbones.transformer.chosen_kernel"
+    monkeypatch.setattr(chosen, lambda *of_what: request.param)
+    always_documents(monkeypatch)
 
 
 def hidden(model: MultimodalModel, batch: MultimodalBatch) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from factories import (
     TWO,
     RandomLayout,
+    always_documents,
     assert_close,
     assert_same_gradients,
     random_layout,
@@ -17,8 +18,8 @@ from factories import (
 )
 from torch import Tensor
 
-from mot_lab.backbones.attending import chosen_kernel
-from mot_lab.backbones.document_rows import DocumentRows, table_columns
+from mot_lab.backbones.attending import attended, chosen_kernel
+from mot_lab.backbones.document_rows import DocumentRows, cost, of_tables, table_columns
 from mot_lab.backbones.grouping import TokenGroups
 from mot_lab.backbones.wiring import named_arms
 
@@ -40,7 +41,7 @@ def test_every_document_is_a_row_in_its_order(layout: RandomLayout, arm: str) ->
     found_P = made.groups.restore(groups.group(flat_N + 1)) - 1  # -1 at padding
     rows = [
         [int(flat) for flat in row if flat >= 0]
-        for table in made.of_tables(found_P)
+        for table in of_tables(found_P, made.tables)
         for row in table
     ]
     expected = []
@@ -52,8 +53,8 @@ def test_every_document_is_a_row_in_its_order(layout: RandomLayout, arm: str) ->
                 places.setdefault(document, []).append(at)
         expected += places.values()
     assert sorted(rows) == sorted(expected)
-    for table, (_, columns) in zip(made.of_tables(found_P), made.tables, strict=True):
-        assert table.shape[1] == columns
+    for table, shape in zip(of_tables(found_P, made.tables), made.tables, strict=True):
+        assert tuple(table.shape) == shape
         assert ((table[:, 1:] >= 0) <= (table[:, :-1] >= 0)).all()  # padding behind
     image_N = layout.image_BS.flatten()
     assert torch.equal(made.image_P, torch.where(found_P >= 0, image_N[found_P], -1))
@@ -83,10 +84,10 @@ def test_tables_are_the_cheapest(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     longest = (40, 130, 300)[seed % 3]
     lengths = torch.randint(1, longest, (9,), generator=generator).tolist()
-    cost, columns = oracles.cheapest_tables(lengths)
+    least, columns = oracles.cheapest_tables(lengths)
     found = table_columns(lengths)
     assert [found[length] for length in sorted(lengths)] == columns
-    assert cost <= sum(length**2 for length in columns) + 9 * (48 * max(columns) + 6000)
+    assert cost([(columns.count(each), each) for each in set(columns)]) == least
 
 
 def test_many_lengths_need_few_tables() -> None:
@@ -100,8 +101,9 @@ def test_many_lengths_need_few_tables() -> None:
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
 @pytest.mark.parametrize(("arm", "kv_heads"), [("dense", None), ("mot", None), ("mot", 1)])
 def test_whole_rows_give_the_same_and_the_same_gradients(
-    layout: RandomLayout, arm: str, kv_heads: int | None
+    layout: RandomLayout, arm: str, kv_heads: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    always_documents(monkeypatch)
     transformer = tiny_transformer(arm, TWO, kv_heads=kv_heads, heads=2)
     results: list[dict[str, Tensor]] = []
     for kernel in ("documents", "sdpa"):
@@ -119,6 +121,18 @@ def test_whole_rows_give_the_same_and_the_same_gradients(
         results.append({"output": y_BSD.detach(), "input": x_BSD.grad, **gradients})
     assert_close(results[0].pop("output"), results[1].pop("output"), 1e-12)
     assert_same_gradients(results[0], results[1], 1e-11)
+
+
+def test_documents_so_short_that_tables_are_larger_stay_in_their_rows() -> None:
+    wiring = named_arms(TWO)["mot"].wiring
+    for longest, tables in ((2, ((4, 128),)), (60, None)):
+        layout = random_layout(0, rows=4, length=128, padding=0, longest=longest)
+        groups, ids = layout.groups(wiring), (layout.document_BS, layout.image_BS)
+        found = attended("documents", groups, *ids, torch.float32)
+        made = DocumentRows.build(groups, *ids)
+        assert found.tables == (tables or made.tables)
+        assert (cost(made.tables) < cost([(4, 128)])) == (tables is None)
+        assert (found.groups is groups) == (tables is not None)
 
 
 def test_the_cpu_takes_it_unless_blocks_are_compiled() -> None:

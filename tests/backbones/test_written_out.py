@@ -3,10 +3,13 @@
 Shapes: B rows, S positions, D width.
 """
 
+from dataclasses import replace
+
 import pytest
 import torch
 from factories import (
     TWO,
+    always_documents,
     assert_close,
     assert_same_gradients,
     random_layout,
@@ -26,6 +29,7 @@ CASES = {
     "mot post": ("mot", {"norm": "post"}),
     "mot rms": ("mot", {"qk_norm": "rms"}),
     "mot none": ("mot", {"qk_norm": "none"}),
+    "mot wide heads": ("mot", {"head_width": 12, "qkv_bias": True}),
     "hybrid": ("mot_text_moe_4x", {}),
     "moe": ("moe_2x", {"gate": "softmax"}),
 }
@@ -33,6 +37,13 @@ LAYOUTS = {
     "mixed": random_layout(0, rows=3, length=11),
     "text only": random_layout(2, rows=2, length=8, ids=[0]),
     "no padding": random_layout(1, rows=2, length=9, padding=0),
+    "several tables": random_layout(3, rows=2, length=90, longest=50),
+    # Rows of one document that fill their table: nothing moves in Dense.
+    "whole rows": replace(
+        random_layout(4, rows=3, length=16, padding=0),
+        document_BS=torch.zeros(3, 16, dtype=torch.int64),
+        position_BS=torch.arange(16).expand(3, -1),
+    ),
 }
 
 
@@ -43,6 +54,7 @@ def test_written_out_is_torchs_own(
 ) -> None:
     transformer = tiny_transformer(arm, TWO, **changes)
     results: list[dict[str, Tensor]] = []
+    always_documents(monkeypatch)
     for plain in (False, True):
         if plain:
             for module in (written_out, attention, feed_forward):
