@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from mot_lab.backbones.attending import Kernel, chosen_kernel
 from mot_lab.backbones.expert_choice import ExpertChoice
 from mot_lab.backbones.transformer import Block, Transformer, TransformerConfig
+from mot_lab.heads.autoregressive import CHUNK
 from mot_lab.heads.patch_codec import LinearCodec, UNetCodec
 from mot_lab.model import MultimodalModel
 
@@ -62,8 +63,8 @@ class Pass:
 
     @property
     def dense_mask(self) -> bool:
-        """Whether attention reads a mask of S numbers a place, or, document by document, of at
-        most about as many."""
+        """Whether attention reads a mask of S numbers a place. Of documents it is taken to: they
+        have fewer, unless they are very short."""
         return chosen_kernel(self.kernel, self.row_length, self.on_gpu) != "flex"
 
 
@@ -127,7 +128,7 @@ def ends_bytes(model: MultimodalModel, at: Pass) -> float:
     kept = tokens * _rms_norm(config.width, at) + at.places * INT64
     kept += 2 * tokens * config.head_shape.width * FP32
     kept += at.places * at.row_length * at.width if at.dense_mask else 0
-    kept += at.predictions * (config.width * at.width + 3 * INT64)
+    kept += at.predictions * INT64
     if model.diffusion is None:
         return kept
     codec = model.diffusion.codec
@@ -160,7 +161,19 @@ def _resnet_bytes(channels_in: int, channels_out: int, places: int, at: Pass) ->
     return places * kept
 
 
-def logits_bytes(model: MultimodalModel, at: Pass, z_loss: bool) -> float:
-    """Logarithms of the softmax, and the logits in fp32 where the z-loss reads them."""
-    vocabulary = model.autoregressive.output.out_features
-    return at.predictions * vocabulary * FP32 * (2 if z_loss else 1)
+def logits_bytes(model: MultimodalModel, at: Pass, z_loss: bool) -> tuple[float, float]:
+    """What losses keep of the predictions, and what is held of logits besides at the worst moment.
+
+    Mixed precision and the z-loss hold them whole: kept are what they are made of, the logarithms
+    of the softmax, and the logits in fp32 where the z-loss reads them; as the backward pass begins
+    there are the gradients of both the logarithms and the logits. Else there are those of a chunk
+    of tokens and their gradients, and kept are the gradients of hidden states and weight.
+    """
+    weight = model.autoregressive.output.weight
+    vocabulary, width = weight.shape
+    if at.mixed or z_loss:
+        whole = at.predictions * vocabulary * FP32
+        kept = at.predictions * (width * at.width + 2 * INT64)
+        return kept + whole * (2 if z_loss else 1), 2 * whole
+    held = 2 * min(CHUNK, at.predictions) * vocabulary * FP32
+    return (at.predictions + vocabulary) * width * FP32, held

@@ -78,23 +78,28 @@ def multimodal_losses(
 
     Args:
         net: names the modalities and, where one is denoised, has its target and its weight.
-        output: of the network on this batch.
+        output: of the network on this batch; the z-loss wants logits.
         batch: targets, latents and noise.
         z_loss: weight of ``log^2 Z`` (1e-5 in Chameleon, 0 = none).
         of_step: `loss_counts` of the whole step, summed over processes; left out, the batch is all
             of it.
     """
-    nats_L = token_losses(output.logits_LV, batch.target_L)
     names = net.transformer.wiring.modalities
-    sum_M = nats_L.new_zeros(len(names)).index_add(0, batch.target_modality_L, nats_L)
-    sums = dict(zip(names, sum_M.unbind(), strict=True))
+    nats_M = output.nats_M
+    if nats_M is None:
+        assert output.logits_LV is not None
+        nats_L = token_losses(output.logits_LV, batch.target_L)
+        nats_M = nats_L.new_zeros(len(names)).index_add(0, batch.target_modality_L, nats_L)
+    sums = dict(zip(names, nats_M.unbind(), strict=True))
     counts = dict(batch.target_counts)
     all_counts = counts if of_step is None else of_step
     targets = max(sum(n for name, n in all_counts.items() if name != net.diffused), 1)
-    z = nats_L.new_zeros(())
+    z = nats_M.new_zeros(())
     if z_loss:
+        if output.logits_LV is None:
+            raise ValueError(f"z_loss {z_loss} is of logits, and the network gave none")
         z = z_loss * output.logits_LV.float().logsumexp(dim=-1).square().sum() / targets
-    total = nats_L.sum() / targets + z
+    total = nats_M.sum() / targets + z
     if net.diffusion is not None and net.diffused is not None:
         assert output.prediction_NCHW is not None
         errors_N = net.diffusion.image_losses(

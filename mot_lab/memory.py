@@ -35,8 +35,9 @@ class MemoryParts:
         gathered: whole blocks and heads, where the weights are sharded.
         activations: kept for the backward pass; with recomputation every block's input, and one
             block whole.
-        logits: what the losses keep of them.
-        logit_gradients: as the backward pass begins: of the logits' logarithms and of the logits.
+        logits: what the losses keep of predictions.
+        logit_gradients: what is held of them besides at the worst moment
+            (`mot_lab.activations.logits_bytes`).
     """
 
     weights: float
@@ -87,7 +88,7 @@ def arm_memory(
         kept = len(blocks) * stream + max(blocks)
     else:
         kept = sum(blocks)
-    logits = logits_bytes(model, at, z_loss=False)
+    logits, logit_gradients = logits_bytes(model, at, arm.model.z_loss > 0)
     return MemoryParts(
         weights=FP32 * held / shards,
         gradients=FP32 * trained / shards,
@@ -96,8 +97,8 @@ def arm_memory(
         weight_copies=_multiplied(model) * at.width if at.mixed else 0,
         gathered=FP32 * _gathered(model) if shards > 1 else 0,
         activations=kept + ends_bytes(model, at),
-        logits=logits_bytes(model, at, arm.model.z_loss > 0),
-        logit_gradients=2 * logits,
+        logits=logits,
+        logit_gradients=logit_gradients,
     )
 
 

@@ -1,11 +1,12 @@
 """The network: tokens and latents in, logits and denoising predictions out. No training here.
 
 Shapes: B rows, S positions, T tokens in grouped order, D width, L targets, N images,
-P patches per image, V joint vocabulary, C x H x W latents.
+P patches per image, M modalities, V joint vocabulary, C x H x W latents.
 """
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from mot_lab.backbones.grouping import TokenGroups
@@ -19,11 +20,16 @@ from mot_lab.heads.diffusion import DiffusionConfig, DiffusionHead
 
 @dataclass(frozen=True)
 class Output:
-    """What the network says of a batch: logits [L, V] and, where images are denoised, their
-    prediction [N, C, H, W].
+    """What the network says of a batch.
+
+    Attributes:
+        logits_LV: of the predicted tokens; None where their losses alone were asked for.
+        nats_M: the sum of these losses by modality; None where logits were asked for.
+        prediction_NCHW: of the images that are denoised, None where none are.
     """
 
-    logits_LV: Tensor
+    logits_LV: Tensor | None
+    nats_M: Tensor | None
     prediction_NCHW: Tensor | None
 
 
@@ -62,14 +68,40 @@ class MultimodalModel(nn.Module):
         """The batch's tokens grouped by the arm's towers."""
         return TokenGroups.build(batch.modality_BS, batch.counts, self.transformer.wiring)
 
-    def forward(self, batch: MultimodalBatch) -> Output:
-        """Predict the next tokens and the noise of the images."""
+    def forward(self, batch: MultimodalBatch, logits: bool = True) -> Output:
+        """Predict the next tokens and the noise of the images.
+
+        Args:
+            batch: of any size.
+            logits: give them; else the losses of the tokens, by modality, for which they are never
+                all held at once (`mot_lab.heads.autoregressive.AutoregressiveHead.nats`).
+        """
         hidden_TD, groups, kept = self.hidden(batch, self._noised(batch))
         hidden_LD = hidden_TD.index_select(0, groups.places(batch.target_place_L))
         prediction_NCHW = None
         if self.diffusion is not None:
             prediction_NCHW = self._decode(self.diffusion, hidden_TD, groups, kept, batch)
-        return Output(self.autoregressive.logits(hidden_LD), prediction_NCHW)
+        if logits:
+            return Output(self.autoregressive.logits(hidden_LD), None, prediction_NCHW)
+        return Output(None, self._nats(hidden_LD, batch), prediction_NCHW)
+
+    def _nats(self, hidden_LD: Tensor, batch: MultimodalBatch) -> Tensor:
+        """Sum of the losses by modality [M]."""
+        counts = [batch.target_counts.get(name, 0) for name in self.transformer.wiring.modalities]
+        target_L = batch.target_L
+        if max(counts) < len(target_L):
+            order_L = batch.target_modality_L.argsort(stable=True)
+            hidden_LD, target_L = hidden_LD.index_select(0, order_L), target_L[order_L]
+        parts = zip(hidden_LD.split(counts), target_L.split(counts), strict=True)
+        none = hidden_LD.new_zeros(())
+        # Where nothing is predicted at all, weights get gradients of zero all the same.
+        asked = [count > 0 or not len(target_L) for count in counts]
+        return torch.stack(
+            [
+                self.autoregressive.nats(*part) if ask else none
+                for part, ask in zip(parts, asked, strict=True)
+            ]
+        )
 
     def hidden(
         self, batch: MultimodalBatch, noised_NCHW: Tensor

@@ -196,7 +196,8 @@ class MultimodalModule(L.LightningModule):
         """The objective of a batch, under training routing; in training, of its step's share."""
         counts = loss_counts(self.net, batch)
         of_step = summing_counts(counts) if self.training and self.net.distributed else None
-        output = self.net(batch)
+        mixed = torch.is_autocast_enabled(batch.token_BS.device.type)
+        output = self.net(batch, logits=mixed or self.config.z_loss > 0)
         all_counts = of_step and of_step()
         return multimodal_losses(self.net, output, batch, self.config.z_loss, all_counts)
 

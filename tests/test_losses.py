@@ -5,15 +5,31 @@ Shapes: L text targets, V vocabulary, N images, C x H x W latents.
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
-from factories import CHAMELEON_SPEECH, INTERFACE, TWO, random_batch, text_batch, tiny_model
+from factories import (
+    CHAMELEON_SPEECH,
+    INTERFACE,
+    TWO,
+    assert_close,
+    assert_same_gradients,
+    random_batch,
+    text_batch,
+    tiny_backbone,
+    tiny_model,
+)
+from torch.nn import functional as F
 
 from mot_lab.batch import MultimodalBatch
+from mot_lab.data.interface import DataInterface
 from mot_lab.heads.diffusion import DiffusionConfig
 from mot_lab.losses import multimodal_losses
 from mot_lab.model import MultimodalModel, Output
+from mot_lab.module import ModelConfig, MultimodalModule
+
+LATENTS = ("latents_NCHW", "noise_NCHW", "time_N")
 
 
 def net(**changes: object) -> MultimodalModel:
@@ -24,7 +40,7 @@ def random_output(batch: MultimodalBatch) -> Output:
     generator = torch.Generator().manual_seed(0)
     shape = (batch.target_L.numel(), INTERFACE.vocab_size)
     logits = 3 * torch.randn(shape, generator=generator)
-    return Output(logits, torch.randn(batch.latents_NCHW.shape, generator=generator))
+    return Output(logits, None, torch.randn(batch.latents_NCHW.shape, generator=generator))
 
 
 def text_nats(output: Output, batch: MultimodalBatch) -> list[float]:
@@ -136,3 +152,68 @@ def test_every_token_counts_in_its_own_modality_and_weighs_the_same() -> None:
         assert losses.counts[name] == len(own) > 0
         assert losses.mean(name).item() == pytest.approx(sum(own) / len(own), rel=1e-5)
     assert losses.total.item() == pytest.approx(sum(nats) / len(nats), rel=1e-5)
+
+
+@pytest.mark.parametrize("interface", [INTERFACE, CHAMELEON_SPEECH], ids=["text", "all discrete"])
+@pytest.mark.parametrize("training", [True, False])
+def test_losses_without_logits_are_those_of_logits(
+    interface: DataInterface, training: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several chunks, the last one not full."""
+    in_double = partial(F.cross_entropy, reduction="none")  # `token_losses` is in fp32
+    monkeypatch.setattr("mot_lab.losses.token_losses", in_double)
+    monkeypatch.setattr("mot_lab.heads.autoregressive.CHUNK", 7)
+    model = tiny_model("mot", interface=interface).double()
+    batch = random_batch(rows=4, interface=interface)
+    batch = replace(batch, **{name: getattr(batch, name).double() for name in LATENTS})
+    assert len(batch.target_L) > 14
+    found = {}
+    for logits in (True, False):
+        model.zero_grad()
+        with torch.set_grad_enabled(training):
+            output = model(batch, logits=logits)
+            assert (output.logits_LV is None) != logits
+            losses = multimodal_losses(model, output, batch, 0.0)
+        if training:
+            losses.total.backward()
+        found[logits] = losses, {name: each.grad for name, each in model.named_parameters()}
+    for name, own in found[False][0].sums.items():
+        assert_close(own.detach(), found[True][0].sums[name].detach(), 1e-12)
+    assert_close(found[False][0].total.detach(), found[True][0].total.detach(), 1e-13)
+    if training:
+        assert_same_gradients(found[False][1], found[True][1], 1e-11)
+
+
+def test_nothing_predicted_gives_gradients_of_zero() -> None:
+    batch = random_batch(rows=2)
+    none = torch.zeros(0, dtype=torch.int64)
+    empty = replace(
+        batch, target_place_L=none, target_L=none, target_modality_L=none, target_counts={}
+    )
+    model = tiny_model("mot")
+    losses = multimodal_losses(model, model(empty, logits=False), empty, 0.0)
+    losses.total.backward()
+    assert losses.sums["text"] == 0
+    weight = model.autoregressive.output.weight
+    assert weight.grad is not None and weight.grad.eq(0).all()
+
+
+def test_what_needs_logits_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    forward = MultimodalModel.forward
+
+    def heard(self: MultimodalModel, batch: MultimodalBatch, logits: bool = True) -> Output:
+        asked.append(logits)
+        return forward(self, batch, logits)
+
+    monkeypatch.setattr(MultimodalModel, "forward", heard)
+    batch = random_batch(rows=2)
+    for z_loss in (0.0, 1e-3):
+        module = MultimodalModule(ModelConfig(tiny_backbone(), z_loss=z_loss), INTERFACE, "mot")
+        module.losses(batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            module.losses(batch)
+    assert asked == [False, True, True, True]
+    output = module.net(batch, logits=False)
+    with pytest.raises(ValueError, match=r"z_loss 0\.001 is of logits, and the network gave none"):
+        multimodal_losses(module.net, output, batch, 1e-3)

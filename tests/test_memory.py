@@ -62,7 +62,18 @@ def _measured(arm: StudyArm, batch: MultimodalBatch, interface: DataInterface, m
     with _saved(module) as kept, torch.autocast("cpu", torch.bfloat16, enabled=mixed):
         loss = module.losses(batch).total
     assert loss.requires_grad
-    return sum(each.untyped_storage().nbytes() for each in kept.values())
+    return sum(each.untyped_storage().nbytes() for each in kept.values()) + _made_already(loss)
+
+
+def _made_already(loss: Tensor) -> int:
+    """Gradients that `torch.nn.functional.linear_cross_entropy` holds until the backward pass."""
+    nodes, bytes_held = [loss.grad_fn], 0
+    for node in nodes:
+        held = [getattr(node, name, None) for name in ("_gi", "_gw")]
+        bytes_held += sum(each.nbytes for each in held if each is not None)
+        following = (each for each, _ in node.next_functions if each is not None)
+        nodes += [each for each in following if each not in nodes]
+    return bytes_held
 
 
 def _context_bytes(batch: MultimodalBatch) -> int:

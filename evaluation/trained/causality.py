@@ -146,6 +146,7 @@ def _compared(
     """
     place_K = (past_BS & ~_patches(batch)).flatten().nonzero()[:, 0]
     one, two = (net(_asked_at(each, place_K)) for each in (batch, other))
+    assert one.logits_LV is not None and two.logits_LV is not None
     changes = [one.logits_LV - two.logits_LV]
     if one.prediction_NCHW is not None and two.prediction_NCHW is not None:
         past_N = past_BS.flatten()[_first_patch(batch)]

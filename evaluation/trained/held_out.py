@@ -83,6 +83,7 @@ def held_out_losses(
     for batch in batches:
         batch = batch.to(device)
         output = net(batch)
+        assert output.logits_LV is not None
         nats_L = token_losses(output.logits_LV, batch.target_L).double()
         rows, length = batch.token_BS.shape
         row_L = batch.target_place_L // length
