@@ -1,8 +1,9 @@
 """The Dense model and its training step in plain torch, as one would write them for Dense alone:
 no towers, no grouping, padding computed along; ``nn.Linear``, SDPA, the same optimiser. What the
-platform costs is measured against it. The image codec is the platform's, which is plain torch. The
-mask is bool, as torch's documentation has it: torch makes what is added to scores of it anew in
-every block, which the platform does once (about 1% of a step).
+platform costs is measured against it, less what it saves: the platform's attention skips other
+documents of a row, and its losses hold no logits. The image codec is the platform's, which is plain
+torch. The mask is bool, as torch's documentation has it: torch makes what is added to scores of it
+anew in every block, which the platform does once (about 1% of a step).
 
 Shapes: B rows, S positions, D width, H heads, E head width, L targets, N images.
 """

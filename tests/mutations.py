@@ -176,7 +176,7 @@ MUTATIONS = [
     Mutation(
         "leak: documents of two rows are one",
         "mot_lab/backbones/document_rows.py",
-        " + row_N[:, None] * (document_BS.max() - lowest + 1)",
+        " + row_B1 * (document_BS.max() - lowest + 1)",
         "",
         "tests/backbones/test_causality.py::test_other_documents_and_rows_change_nothing",
     ),

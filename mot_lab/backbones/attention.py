@@ -1,7 +1,8 @@
 """One global self-attention over the interleaved sequence, with projections per tower.
 
-Shapes: B rows, S positions, T tokens in grouped order, D width, H query heads, K heads of keys and
-values (each serves H / K query heads), G = H + K, E head width, C columns of a cache.
+Shapes: B rows, S positions, T tokens in grouped order, N places of attention
+(`mot_lab.backbones.attending.Attended`), D width, H query heads, K heads of keys and values (each
+serves H / K query heads), G = H + K, A = H + 2 K, E head width, C columns of a cache.
 """
 
 from collections.abc import Callable
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
     from mot_lab.backbones.transformer import TransformerConfig
 
 
-def rotary_angles(position_N: Tensor, head_width: int, base: float) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of RoPE (arXiv 2104.09864), each [N, 1, E], halves layout as in Llama."""
-    exponent = torch.arange(0, head_width, 2, device=position_N.device).double() / head_width
-    angle_NE = position_N.double()[:, None] / base**exponent
-    angle_NE = torch.cat([angle_NE, angle_NE], dim=-1)[:, None]
-    return angle_NE.cos(), angle_NE.sin()
+def rotary_angles(position_T: Tensor, head_width: int, base: float) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of RoPE (arXiv 2104.09864), each [T, 1, E], halves layout as in Llama."""
+    exponent = torch.arange(0, head_width, 2, device=position_T.device).double() / head_width
+    angle_TE = position_T.double()[:, None] / base**exponent
+    angle_T1E = torch.cat([angle_TE, angle_TE], dim=-1)[:, None]
+    return angle_T1E.cos(), angle_T1E.sin()
 
 
 class HeadShape(NamedTuple):
