@@ -8,7 +8,9 @@ is given: a round's pieces ran next to each other.
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any, TypeVar
 
 import torch
 from rich.progress import track
@@ -17,6 +19,7 @@ from mot_lab.clock import now
 
 WARMUP = 3
 Clocks = tuple[float, float]
+Measured = TypeVar("Measured")
 
 
 def interleaved(
@@ -56,6 +59,30 @@ def interleaved(
     return {
         name: _summary(clocks, {each: seen[baselines[each]] for each in baselines})
         for name, clocks in seen.items()
+    }
+
+
+def in_processes(
+    measure: Callable[..., Measured], arguments: Sequence[Any], processes: int
+) -> list[Measured]:
+    """What is measured in several processes, one after the other, each a new one: where memory lies
+    differs from process to process, and one alone says nothing of a ratio's third digit."""
+    told = []
+    for _ in track(range(processes), description="processes"):
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            told.append(pool.submit(measure, *arguments).result())
+    return told
+
+
+def over_processes(processes: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Of one work as `interleaved` tells of it in each process: median, smallest and largest of the
+    medians, of ``seconds`` and of each ratio on the wall."""
+    ratios = [key for key in processes[0] if key.startswith("of_") and not key.endswith("_cpu")]
+    medians = {"seconds": [each["median"] for each in processes]}
+    medians |= {ratio: [each[ratio]["median"] for each in processes] for ratio in ratios}
+    return {
+        name: {"median": statistics.median(values), "min": min(values), "max": max(values)}
+        for name, values in medians.items()
     }
 
 

@@ -5,7 +5,8 @@ masks, indices and the attention mask are made once per batch and are in no bloc
 has documents in rows of their own for attention (not compiled, on the CPU), it is timed in whole
 rows too, as the other codes have them: what the layout alone is worth.
 
-    python -m benchmarks.layouts [--size demo|443M|880M|1.5B] [--rounds 20] [--compile] [--profile]
+    python -m benchmarks.layouts [--size demo|443M|880M|1.5B] [--rounds 20] [--processes 1]
+        [--compile] [--profile]
 
 With ``--compile`` each layout is timed as `torch.compile` makes it, too: ours and Dense for any
 shape, as ``model.compile: true`` does, the others for the shapes of their one batch. With
@@ -17,7 +18,7 @@ Shapes: B rows, S positions, N = B * S places, D width.
 """
 
 import argparse
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
@@ -27,7 +28,7 @@ from rich.progress import track
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.interleaved import interleaved
+from benchmarks.interleaved import in_processes, interleaved, over_processes
 from benchmarks.peer_layouts import PEERS, peer_block
 from benchmarks.results_file import RESULTS, keep
 from mot_lab.backbones.attending import Kernel
@@ -196,44 +197,62 @@ def operations(works: Mapping[str, Callable[[], object]], device: torch.device) 
     return "\n".join(tables)
 
 
-def _own_ratios(name: str, told: dict[str, Any], peers: Iterable[str]) -> dict[str, Any]:
-    """Without the ratios to peers, but of ours."""
-    if name.startswith("ours"):
-        return told
-    without = {f"of_{peer}{suffix}" for peer in peers for suffix in ("", "_cpu")}
-    return {key: value for key, value in told.items() if key not in without}
+def _times(options: argparse.Namespace) -> dict[str, dict[str, dict[str, Any]]]:
+    """By mix and layout, in this process."""
+    device, dtype = _device()
+    torch.set_num_threads(1)
+    size = SIZES[options.size]
+    mixes = {}
+    for mix in track(MIXES, description="mixes"):
+        works = block_works(size, mix, device, dtype)
+        if options.compile:
+            torch.compiler.reset()  # torch compiles a function for few shapes, then no more
+            compiled = block_works(size, mix, device, dtype, compiled=True)
+            works |= {f"{name}, compiled": work for name, work in compiled.items()}
+        turns = {name: lambda _, work=work: work() for name, work in works.items()}
+        others = {name: name for name in works if name.split(",")[0] in PEERS}
+        mixes[mix] = interleaved(turns, options.rounds, "dense", device, others=others)
+    return mixes
+
+
+def _told(name: str, processes: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Over processes; ratios to the layouts of others are of ours alone."""
+    told = over_processes(processes)
+    wanted = ("seconds", "of_baseline")
+    return told if name.startswith("ours") else {key: told[key] for key in wanted}
+
+
+def _device() -> tuple[torch.device, torch.dtype]:
+    """With the numbers that are timed on it."""
+    if torch.cuda.is_available():
+        return torch.device("cuda"), torch.bfloat16
+    return torch.device("cpu"), torch.float32
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", choices=SIZES, default="demo")
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--processes", type=int, default=1, help="one after the other")
     parser.add_argument("--compile", action="store_true", help="each layout compiled, too")
     parser.add_argument("--profile", action="store_true", help="list the operations, half and half")
     options = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.set_num_threads(1)
-    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
-    mixes: dict[str, Any] = {}
-    for mix in track(MIXES, description="mixes"):
-        works = block_works(SIZES[options.size], mix, device, dtype)
-        if options.compile:
-            torch.compiler.reset()  # torch compiles a function for few shapes, then no more
-            compiled = block_works(SIZES[options.size], mix, device, dtype, compiled=True)
-            works |= {f"{name}, compiled": work for name, work in compiled.items()}
-        turns = {name: lambda _, work=work: work() for name, work in works.items()}
-        others = {name: name for name in works if name.split(",")[0] in PEERS}
-        times = interleaved(turns, options.rounds, "dense", device, others=others)
-        mixes[mix] = {name: _own_ratios(name, told, others) for name, told in times.items()}
+    times = in_processes(_times, [options], options.processes)
+    device, dtype = _device()
     result = {
         "size": options.size,
         "dtype": str(dtype),
-        "mixes": mixes,
+        "mixes": {
+            mix: {name: _told(name, [each[mix][name] for each in times]) for name in times[0][mix]}
+            for mix in MIXES
+        },
         "command": f"python -m benchmarks.layouts --size {options.size} --rounds {options.rounds}"
+        + f" --processes {options.processes}"
         + " --compile" * options.compile,
         "environment": environment("auto"),
     }
     if options.profile:
+        torch.set_num_threads(1)
         works = block_works(SIZES[options.size], "50/50", device, dtype)
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"layouts_{options.size}_profile.txt").write_text(operations(works, device))

@@ -10,17 +10,14 @@ Trainer with everything that stands around it (`benchmarks.trained_step`).
 
 import sys
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
-from benchmarks.interleaved import WARMUP, interleaved
+from benchmarks.interleaved import WARMUP, in_processes, interleaved, over_processes
 from benchmarks.plain_torch import PlainStep
 from benchmarks.results_file import keep
 from benchmarks.trained_step import TrainedStep
@@ -43,13 +40,11 @@ def main() -> None:
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT
     rounds, processes = (*map(int, sys.argv[2:]), *(30, 5)[len(sys.argv[2:]) :])
     config = load_study(path)
-    # A pool of one, anew for each task: where memory lies differs from process to process
-    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
-        times = list(pool.map(_times, [path] * processes, [rounds] * processes))
+    times = in_processes(_times, [path, rounds], processes)
     result = {
         "study": config.name,
         "baseline": config.baseline,
-        "arms": {name: _summary([each[name] for each in times]) for name in times[0]},
+        "arms": {name: _arm([each[name] for each in times]) for name in times[0]},
         "targets_of_baseline": TARGETS,
         "target_of_plain_torch": TARGET_OF_PLAIN_TORCH,
         "command": f"python -m benchmarks.step_time {path.name} {rounds} {processes}",
@@ -58,17 +53,8 @@ def main() -> None:
     keep(f"step_time_{config.name}", result)
 
 
-def _summary(processes: list[dict[str, Any]]) -> dict[str, Any]:
-    """Of one arm: median, smallest and largest of the processes' medians, and each process."""
-    told = {"seconds": [each["median"] for each in processes]}
-    for ratio in ("of_baseline", "of_plain_torch"):
-        if ratio in processes[0]:
-            told[ratio] = [each[ratio]["median"] for each in processes]
-    spreads = {
-        name: {"median": median(values), "min": min(values), "max": max(values)}
-        for name, values in told.items()
-    }
-    return {**spreads, "processes": processes}
+def _arm(processes: list[dict[str, Any]]) -> dict[str, Any]:
+    return {**over_processes(processes), "processes": processes}
 
 
 def _times(path: Path, rounds: int) -> dict[str, dict[str, Any]]:

@@ -1,11 +1,12 @@
 """Works are timed in turns, and ratios are taken round by round."""
 
+import os
 import time
 
 import pytest
 import torch
 
-from benchmarks.interleaved import _summary, interleaved
+from benchmarks.interleaved import _summary, in_processes, interleaved, over_processes
 
 
 def test_ratios_are_of_rounds_not_of_medians() -> None:
@@ -39,3 +40,17 @@ def test_every_work_has_every_round_and_waiting_is_no_processor_time() -> None:
     assert times["busy"]["of_baseline"]["median"] == pytest.approx(1)
     assert times["busy"]["of_sleep"]["median"] < 0.5
     assert times["waiting"]["of_sleep"]["median"] == pytest.approx(1)
+
+
+def test_each_process_is_a_new_one_and_medians_are_told() -> None:
+    ids = in_processes(os.getpid, [], 2)
+    assert len({*ids, os.getpid()}) == 3
+    ratios = [{"median": 2.0, "low": 0.0}, {"median": 7.0, "low": 0.0}, {"median": 3.0, "low": 0.0}]
+    told = [
+        {"median": seconds, "cpu_median": 9.0, "of_baseline": ratio, "of_baseline_cpu": ratio}
+        for seconds, ratio in zip((0.5, 0.1, 0.2), ratios, strict=True)
+    ]
+    assert over_processes(told) == {
+        "seconds": {"median": 0.2, "min": 0.1, "max": 0.5},
+        "of_baseline": {"median": 3.0, "min": 2.0, "max": 7.0},
+    }
