@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mot_lab.backbones.attending import Attended, attend, attend_tables
-from mot_lab.backbones.fused_attention import FusedAttention, NormKind
+from mot_lab.backbones.fused_attention import AttentionTowers, FusedAttention, NormKind
 from mot_lab.backbones.grouping import TokenGroups
 from mot_lab.backbones.towers import Towers
 from mot_lab.backbones.wiring import Wiring
@@ -104,7 +104,7 @@ class Attention(nn.Module):
     def __init__(self, config: "TransformerConfig", wiring: Wiring) -> None:
         super().__init__()
         width, shape = config.width, config.head_shape
-        self.width, self.shape = width, shape
+        self.width, self.shape, self.bias = width, shape, config.qkv_bias
         inner = shape.heads * shape.width
         outer = inner + 2 * shape.kv_heads * shape.width
         self.qkv = Towers(
@@ -130,6 +130,8 @@ class Attention(nn.Module):
         """
         heads, kv_heads, head_width = self.shape
         both, at = heads + kv_heads, context.at
+        if cache is None and heads == kv_heads and not self.bias and is_written_out(x_TD):
+            return self._fused(x_TD, context)
         qkv_TAE = self.qkv(x_TD, groups).view(len(x_TD), both + kv_heads, head_width)
         if cache is None:
             return self.out(self._over_batch(qkv_TAE, context), groups)
@@ -143,20 +145,26 @@ class Attention(nn.Module):
     def _over_batch(self, qkv_TAE: Tensor, context: AttentionContext) -> Tensor:
         """[T, H + 2 K, E] -> [T, H E], where everything that is seen is in the batch."""
         (heads, kv_heads, _), groups = self.shape, context.at.groups
-        if kv_heads == heads and is_written_out(qkv_TAE):
-            norm, sizes, affine = None, [groups.tokens], []
-            if self.qk_norm is not None:
-                modules, sizes = self.qk_norm.present(groups)
-                norms = cast(list[QKNorm], modules)
-                norm = norms[0].kind
-                affine = [tensor for each in norms for tensor in each.affine()]
-            angles = (context.cos_T1E, context.sin_T1E)
-            qkv_T3HE = qkv_TAE.unflatten(1, (3, heads))
-            return FusedAttention.apply(qkv_T3HE, *angles, context.at, sizes, norm, *affine)
         qk_TGE = self._normed_and_turned(qkv_TAE[:, : heads + kv_heads], groups, context)
         q_NHE, k_NKE = groups.restore(qk_TGE).split([heads, kv_heads], dim=1)
         v_NKE = groups.restore(qkv_TAE[:, heads + kv_heads :])
         return groups.group(attend_tables(q_NHE, k_NKE, v_NKE, context.at).flatten(1))
+
+    def _fused(self, x_TD: Tensor, context: AttentionContext) -> Tensor:
+        """`forward` of a batch as one operation of autograd."""
+        groups = context.at.groups
+        qkv, qkv_sizes = self.qkv.present(groups)
+        out, out_sizes = self.out.present(groups)
+        kind, norm_sizes, affine = None, [groups.tokens], []
+        if self.qk_norm is not None:
+            modules, norm_sizes = self.qk_norm.present(groups)
+            norms = cast(list[QKNorm], modules)
+            kind = norms[0].kind
+            affine = [tensor for each in norms for tensor in each.affine()]
+        towers = AttentionTowers(qkv_sizes, out_sizes, norm_sizes, self.shape.heads, kind)
+        weights = [cast(Tensor, each.weight) for each in (*qkv, *out)]
+        angles = (context.cos_T1E, context.sin_T1E)
+        return FusedAttention.apply(x_TD, *angles, context.at, towers, *weights, *affine)
 
     def _normed_and_turned(
         self, qk_TGE: Tensor, groups: TokenGroups, context: AttentionContext

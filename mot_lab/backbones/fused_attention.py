@@ -1,11 +1,11 @@
-"""QK-norm, RoPE and attention as one operation, for eager CPU steps.
+"""Attention with its projections, QK-norm and RoPE as one operation, for eager CPU steps.
 
 The plain operations are those of `mot_lab.backbones.attention.Attention`; here one backward pass
 writes the gradients of queries, keys and values where they belong in that of their joint
 projection (`mot_lab.backbones.written_out` says why). The softmax is torch's own kernel.
 
-Shapes: T tokens in grouped order, N places of attention, H heads, E head width; of one table
-(`mot_lab.backbones.attending.Attended`) B rows, S places.
+Shapes: T tokens in grouped order, D width, N places of attention, H heads, E head width, I = H E;
+of one table (`mot_lab.backbones.attending.Attended`) B rows, S places.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,12 @@ import torch
 from torch import Tensor
 
 from mot_lab.backbones.attending import Attended
-from mot_lab.backbones.written_out import first_order, inverse_rms
+from mot_lab.backbones.written_out import (
+    first_order,
+    inverse_rms,
+    linear_backward,
+    linear_forward,
+)
 
 aten = torch.ops.aten
 
@@ -29,42 +34,63 @@ class NormKind:
     eps: float
 
 
+@dataclass(frozen=True)
+class AttentionTowers:
+    """What `FusedAttention` needs to know of an arm's towers and a batch: how many tokens pass
+    through each tower of a projection or of the QK-norms, and the shape of these.
+
+    Attributes:
+        qkv, out: tokens of each projection.
+        norms: of each QK-norm; one number where there are none.
+        heads: H, of keys and values too.
+        norm: kind of QK-norm, None for none.
+    """
+
+    qkv: list[int]
+    out: list[int]
+    norms: list[int]
+    heads: int
+    norm: NormKind | None
+
+
 class FusedAttention(torch.autograd.Function):
-    """qkv [T, 3, H, E] -> [T, H E], both in grouped order.
+    """[T, D] -> [T, D], both in grouped order.
 
     Args:
-        qkv_T3HE: joint projection.
+        x_TD: tokens.
         cos_T1E, sin_T1E: rotary angles.
         at: where tokens find each other; its masks are what is added to scores.
-        sizes: tokens of each tower of the norms.
-        norm: kind of QK-norm, None for none.
-        affine: of each tower query scale and key scale, and where the norm is centred their shifts.
+        towers: of these tokens.
+        weights: Q, K and V of each tower [3 I, D], then O of each [D, I], then of each tower of the
+            QK-norms query scale and key scale, and where the norm is centred their shifts.
     """
 
     @staticmethod
     def forward(  # type: ignore[override]
         ctx: Any,
-        qkv_T3HE: Tensor,
+        x_TD: Tensor,
         cos_T1E: Tensor,
         sin_T1E: Tensor,
         at: Attended,
-        sizes: Sequence[int],
-        norm: NormKind | None,
-        *affine: Tensor,
+        towers: AttentionTowers,
+        *weights: Tensor,
     ) -> Tensor:
-        ctx.at, ctx.sizes, ctx.norm = at, list(sizes), norm
+        ctx.at, ctx.towers = at, towers
+        qkv_weights, out_weights, affine = _by_kind(weights, towers)
+        qkv_T3HE = linear_forward(x_TD, towers.qkv, qkv_weights).view(
+            len(x_TD), 3, towers.heads, -1
+        )
         y_T2HE, v_THE = qkv_T3HE[:, :2], qkv_T3HE[:, 2]
         kept: tuple[Tensor, ...] = ()
-        if norm is not None:
-            if norm.centred:
+        if towers.norm is not None:
+            if towers.norm.centred:
                 y_T2HE = y_T2HE - y_T2HE.mean(-1, keepdim=True)
-            inverse_T2H1 = inverse_rms(y_T2HE, norm.eps)
+            inverse_T2H1 = inverse_rms(y_T2HE, towers.norm.eps)
             normal_T2HE = y_T2HE * inverse_T2H1
-            wide = _wide(affine, len(ctx.sizes), v_THE.shape[1])
-            y_T2HE = _scaled(normal_T2HE, ctx.sizes, wide)
+            wide = _wide(affine, len(towers.norms), towers.heads)
+            y_T2HE = _scaled(normal_T2HE, towers.norms, wide)
             kept = (normal_T2HE, inverse_T2H1, wide)
         qk_T2HE = _turned(y_T2HE, cos_T1E[:, None], sin_T1E[:, None], 1)
-        # Padding is masked, and its gradients are read by nobody.
         places = (
             at.tables_of(at.groups.restored(x, any_padding=True))
             for x in (qk_T2HE[:, 0], qk_T2HE[:, 1], v_THE)
@@ -73,49 +99,77 @@ class FusedAttention(torch.autograd.Function):
             (*qkv, *aten._scaled_dot_product_flash_attention_for_cpu(*qkv, attn_mask=mask))
             for *qkv, mask in zip(*places, at.masks, strict=True)
         ]
-        ctx.save_for_backward(cos_T1E, sin_T1E, *(x for each in attended for x in each), *kept)
         y_NHE = at.joined([y_BHSE for *_, y_BHSE, _ in attended])
-        return at.groups.regroup(y_NHE.flatten(1))
+        y_TI = at.groups.regroup(y_NHE.flatten(1))
+        of_tables = (x for each in attended for x in each)
+        ctx.save_for_backward(x_TD, y_TI, cos_T1E, sin_T1E, *weights, *of_tables, *kept)
+        return linear_forward(y_TI, towers.out, out_weights)
 
     @staticmethod
     @first_order
     def backward(ctx: Any, grad_TD: Tensor) -> tuple[Any, ...]:
-        cos_T1E, sin_T1E, *saved = ctx.saved_tensors
         at: Attended = ctx.at
-        norm: NormKind | None = ctx.norm
+        towers: AttentionTowers = ctx.towers
+        x_TD, y_TI, cos_T1E, sin_T1E, *saved = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[5:]
+        weights, saved = saved[: len(wanted)], saved[len(wanted) :]
+        qkv_weights, out_weights, _ = _by_kind(weights, towers)
+        wanted_qkv, wanted_out, wanted_affine = _by_kind(wanted, towers)
+        grad_TI, out_grads = linear_backward(
+            grad_TD, y_TI, towers.out, out_weights, True, wanted_out
+        )
+        assert grad_TI is not None
         tables = len(at.tables)
-        heads, _, width = saved[0].shape[1:]
-        grad_NHE = at.groups.restored(grad_TD).unflatten(1, (heads, width))
+        # Padding sees padding alone: whatever its gradient is, tokens have none of it.
+        grad_NI = at.groups.restored(grad_TI, any_padding=True)
         grads = [
             aten._scaled_dot_product_flash_attention_for_cpu_backward(
                 grad, *saved[5 * i : 5 * i + 5], 0.0, False, attn_mask=mask
             )
-            for i, (grad, mask) in enumerate(zip(at.tables_of(grad_NHE), at.masks, strict=True))
+            for i, (grad, mask) in enumerate(
+                zip(at.tables_of(grad_NI.unflatten(1, (towers.heads, -1))), at.masks, strict=True)
+            )
         ]
-        kept = saved[5 * tables :]
-        grad_T3HE = cos_T1E.new_empty(len(cos_T1E), 3, heads, width)
+        grad_T3HE = x_TD.new_empty(len(x_TD), 3, towers.heads, cos_T1E.shape[-1])
         for i, of_tables in enumerate(zip(*grads, strict=True)):
             at.groups.regroup(at.joined(of_tables), grad_T3HE[:, i])
         grad_T2HE = _turned(grad_T3HE[:, :2], cos_T1E[:, None], sin_T1E[:, None], -1)
-        affine_grads: Sequence[Tensor | None] = [None] * len(ctx.needs_input_grad[6:])
-        if norm is None:
+        affine_grads: Sequence[Tensor | None] = [None] * len(wanted_affine)
+        if towers.norm is None:
             grad_T3HE[:, :2] = grad_T2HE
         else:
-            normal_T2HE, inverse_T2H1, wide = kept
-            if any(ctx.needs_input_grad[6:]):
-                affine_grads = _affine_gradients(grad_T2HE, normal_T2HE, ctx.sizes, norm)
+            normal_T2HE, inverse_T2H1, wide = saved[5 * tables :]
+            if any(wanted_affine):
+                affine_grads = _affine_gradients(grad_T2HE, normal_T2HE, towers.norms, towers.norm)
             scales = wide[:, 0].unbind()
             for part, scale in zip(
-                grad_T2HE.flatten(1).split_with_sizes(ctx.sizes), scales, strict=True
+                grad_T2HE.flatten(1).split_with_sizes(towers.norms), scales, strict=True
             ):
                 part.mul_(scale)
-            if norm.centred:
+            if towers.norm.centred:
                 grad_T2HE = _through_layer_norm(grad_T2HE, normal_T2HE)
             else:
                 along_T2H1 = (grad_T2HE * normal_T2HE).mean(-1, keepdim=True)
                 grad_T2HE.addcmul_(normal_T2HE, along_T2H1, value=-1)
             torch.mul(grad_T2HE, inverse_T2H1, out=grad_T3HE[:, :2])
-        return grad_T3HE, None, None, None, None, None, *affine_grads
+        dx_TD, qkv_grads = linear_backward(
+            grad_T3HE.flatten(1),
+            x_TD,
+            towers.qkv,
+            qkv_weights,
+            ctx.needs_input_grad[0],
+            wanted_qkv,
+        )
+        return dx_TD, None, None, None, None, *qkv_grads, *out_grads, *affine_grads
+
+
+def _by_kind(
+    of_weights: Sequence[Any], towers: AttentionTowers
+) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
+    """Of Q, K and V, of O, and of the QK-norms."""
+    qkv = len(towers.qkv)
+    out = qkv + len(towers.out)
+    return of_weights[:qkv], of_weights[qkv:out], of_weights[out:]
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor, turn: int) -> Tensor:

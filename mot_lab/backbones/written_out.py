@@ -12,7 +12,7 @@ expert and a token that it takes, expert after expert.
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -94,33 +94,43 @@ class _GroupedLinear(torch.autograd.Function):
     ) -> Tensor:
         ctx.sizes = list(sizes)
         ctx.save_for_backward(x_TD, *weights)
-        y_TO = x_TD.new_empty(len(x_TD), len(weights[0]))
-        parts = zip(
-            x_TD.split_with_sizes(ctx.sizes), y_TO.split_with_sizes(ctx.sizes), weights, strict=True
-        )
-        for x, y, weight in parts:
-            torch.mm(x, weight.t(), out=y)
-        return y_TO
+        return linear_forward(x_TD, ctx.sizes, weights)
 
     @staticmethod
     @first_order
     def backward(ctx: Any, grad_TO: Tensor) -> tuple[Any, ...]:
         x_TD, *weights = ctx.saved_tensors
         wanted_x, _, *wanted = ctx.needs_input_grad
-        grad_TD, grads = None, cast(list[Tensor | None], [None] * len(weights))
-        grad_parts = grad_TO.split_with_sizes(ctx.sizes)
-        if wanted_x:
-            grad_TD = torch.empty_like(x_TD)
-            for grad, out, weight in zip(
-                grad_parts, grad_TD.split_with_sizes(ctx.sizes), weights, strict=True
-            ):
-                torch.mm(grad, weight, out=out)
-        for i, (grad, x) in enumerate(
-            zip(grad_parts, x_TD.split_with_sizes(ctx.sizes), strict=True)
-        ):
-            if wanted[i]:
-                grads[i] = torch.mm(grad.t(), x)
+        grad_TD, grads = linear_backward(grad_TO, x_TD, ctx.sizes, weights, wanted_x, wanted)
         return grad_TD, None, *grads
+
+
+def linear_forward(x_TD: Tensor, sizes: list[int], weights: Sequence[Tensor]) -> Tensor:
+    """`grouped_linear` outside of autograd."""
+    y_TO = x_TD.new_empty(len(x_TD), len(weights[0]))
+    parts = (each.split_with_sizes(sizes) for each in (x_TD, y_TO))
+    for x, y, weight in zip(*parts, weights, strict=True):
+        torch.mm(x, weight.t(), out=y)
+    return y_TO
+
+
+def linear_backward(
+    grad_TO: Tensor,
+    x_TD: Tensor,
+    sizes: list[int],
+    weights: Sequence[Tensor],
+    wanted_x: bool,
+    wanted: Sequence[bool],
+) -> tuple[Tensor | None, list[Tensor | None]]:
+    """The gradients of `linear_forward`'s tokens and weights, where they are wanted."""
+    grad_parts = grad_TO.split_with_sizes(sizes)
+    grad_TD = torch.empty_like(x_TD) if wanted_x else None
+    if grad_TD is not None:
+        parts = grad_TD.split_with_sizes(sizes)
+        for grad, out, weight in zip(grad_parts, parts, weights, strict=True):
+            torch.mm(grad, weight, out=out)
+    of_weights = zip(grad_parts, x_TD.split_with_sizes(sizes), wanted, strict=True)
+    return grad_TD, [torch.mm(grad.t(), x) if want else None for grad, x, want in of_weights]
 
 
 class _GroupedMatmul(torch.autograd.Function):
