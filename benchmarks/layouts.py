@@ -256,7 +256,7 @@ def main() -> None:
         works = block_works(SIZES[options.size], "50/50", device, dtype)
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"layouts_{options.size}_profile.txt").write_text(operations(works, device))
-    keep(f"layouts_{options.size}", result)
+    keep(f"layouts_{options.size}" + "_compiled" * options.compile, result)
 
 
 if __name__ == "__main__":
