@@ -2,10 +2,9 @@
 
 ``sdpa`` reads a dense mask of whole rows. ``documents`` reads a dense mask of each document, which
 stands in a row of its own while attention is computed (`mot_lab.backbones.document_rows`), unless
-whole rows cost less. ``flex``
-(FlexAttention, arXiv 2412.05496) reads a mask in blocks, made once per batch, and skips the blocks
-in which nobody sees anybody: half of a causal row, and more of it the more documents are packed
-into a row.
+whole rows cost less. ``flex`` (FlexAttention, arXiv 2412.05496) reads a mask in blocks, made once
+per batch, and skips the blocks in which nobody sees anybody: half of a causal row, and more of it
+the more documents are packed into a row.
 
 Shapes: B rows, S positions, N places, C keys, H query heads, K heads of keys and values, E head
 width.

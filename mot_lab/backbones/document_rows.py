@@ -70,11 +70,12 @@ class DocumentRows:
         place_T = torch.empty_like(order_T)
         place_T[order_T] = (begin_M - first_M).repeat_interleave(length_M)
         place_T[order_T] += torch.arange(len(order_T), device=device)
-        tables = tuple(sorted(Counter(columns[each] for each in lengths).items()))
-        at = groups.standing_at(place_T, sum(length * rows for length, rows in tables))
+        rows_of = Counter(columns[each] for each in lengths)
+        tables = tuple((rows_of[length], length) for length in sorted(rows_of))
+        at = groups.standing_at(place_T, int(column_M.sum()))
         ids_P = torch.full((2, at.shape[1]), -1, device=device)
         ids_P[:, place_T] = torch.stack([document_T, image_BS.flatten()[flat_T]])
-        return cls(tuple((rows, length) for length, rows in tables), at, *ids_P)
+        return cls(tables, at, *ids_P)
 
 
 def of_tables(x_P: Tensor, tables: Sequence[Table]) -> list[Tensor]:
@@ -97,10 +98,8 @@ def table_columns(lengths: Sequence[int]) -> dict[int, int]:
     of all ways to cut the sorted lengths into tables the best, from the shortest on."""
     documents = Counter(-(-length // MULTIPLE) * MULTIPLE for length in lengths)
     widths = sorted(documents)
-    best, begin_of = (
-        [0],
-        [0],
-    )  # of the first i widths the least cost, and where its last table begins
+    # Of the first i widths the least cost, and where its last table begins.
+    best, begin_of = [0], [0]
     for end, columns in enumerate(widths, 1):
         ways, rows = [], 0
         for begin in reversed(range(end)):
