@@ -1,9 +1,9 @@
 """Seconds of one block, forward and backward, in every layout and for several mixes of modalities.
 
-Dense, ours, and the layouts of other codes (`benchmarks.peer_layouts`), timed in turns. Sorting,
-masks, indices and the attention mask are made once per batch and are in no block's time. Where ours
-has documents in rows of their own for attention (not compiled, on the CPU), it is timed in whole
-rows too, as the other codes have them: what the layout alone is worth.
+Dense, ours, and the layouts of other codes (`benchmarks.peer_layouts`), timed in turns. Sorting
+and the way back, masks, indices and the attention mask are a batch's and in no block's time. Where
+ours has documents in rows of their own for attention (not compiled, on the CPU), it is timed in
+whole rows too, as the other codes have them: what the layout alone is worth.
 
     python -m benchmarks.layouts [--size demo|443M|880M|1.5B] [--rounds 20] [--processes 1]
         [--compile] [--profile]
@@ -18,9 +18,8 @@ Shapes: B rows, S positions, N = B * S places, D width.
 """
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -29,6 +28,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.interleaved import in_processes, interleaved, over_processes
+from benchmarks.mixes import MIXES, Places, modalities_of
 from benchmarks.peer_layouts import PEERS, peer_block
 from benchmarks.results_file import RESULTS, keep
 from mot_lab.backbones.attending import Kernel
@@ -37,9 +37,6 @@ from mot_lab.backbones.grouping import TokenGroups
 from mot_lab.backbones.transformer import Transformer, TransformerConfig
 from mot_lab.backbones.wiring import parse_arm
 from mot_lab.environment import environment
-
-NAMES = ("text", "image", "speech")
-Work = Callable[[], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -59,64 +56,34 @@ SIZES = {
     "880M": Size(1536, 24, 256, 4, 4096),
     "1.5B": Size(2048, 16, 256, 4, 4096),
 }
-# Runs of tokens in a row as shares of a document: (modality id, share); images are seen both ways.
-MIXES: Mapping[str, tuple[tuple[int, float], ...]] = {
-    "50/50": ((0, 0.5), (1, 0.5)),
-    "90/10": ((0, 0.9), (1, 0.1)),
-    "one absent": ((0, 1.0),),
-    "three modalities": ((0, 0.34), (1, 0.33), (2, 0.33)),
-    "short captions, long images": ((0, 0.05), (1, 0.95)),
-}
-# In a row, as shares of it: those of the demo are mostly 25 to 38 places of 128 long.
-DOCUMENTS = (0.3, 0.26, 0.23, 0.21)
 PROFILED = 20  # times that a block is run
 LISTED = 15  # operations
 
 
 @dataclass(frozen=True)
-class Places:
-    """Ids [B, S] of a batch without padding: rows of equal documents."""
+class BlockWork:
+    """Forward and backward of one block in one layout.
 
-    modality_BS: Tensor
-    document_BS: Tensor
-    image_BS: Tensor
-    position_BS: Tensor
+    Attributes:
+        run: what is timed; output and gradient of the input, both [N, D] in the layout's order.
+        groups: whose order that is.
+    """
 
-    @classmethod
-    def of_mix(cls, mix: tuple[tuple[int, float], ...], size: Size) -> "Places":
-        """Documents of one run per modality, as long as the mix says."""
-        modality, document, image, position = torch.full((4, size.length), -1)
-        for number, (begin, end) in enumerate(_runs(DOCUMENTS, size.length)):
-            document[begin:end] = number
-            position[begin:end] = torch.arange(end - begin)
-            shares = [share for _, share in mix]
-            for (identity, _), (first, last) in zip(mix, _runs(shares, end - begin), strict=True):
-                run = slice(begin + first, begin + last)
-                modality[run] = identity
-                image[run] = number if identity == 1 else -1
-        ids = (each.expand(size.rows, -1) for each in (modality, document, image, position))
-        return cls(*(each.contiguous() for each in ids))
+    run: Callable[[], tuple[Tensor, Tensor]]
+    groups: TokenGroups
 
-    def to(self, device: torch.device) -> "Places":
-        """On a device."""
-        return Places(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
-
-
-def _runs(shares: Sequence[float], length: int) -> list[tuple[int, int]]:
-    """Begin and end of each share of a length."""
-    ends = [round(seen * length) for seen in accumulate(shares)]
-    return list(pairwise([0, *ends]))
+    def in_sequence(self) -> tuple[Tensor, Tensor]:
+        """What it makes, [N, D] in sequence order."""
+        output_ND, gradient_ND = map(self.groups.restored, self.run())
+        return output_ND, gradient_ND
 
 
 def block_works(
     size: Size, mix: str, device: torch.device, dtype: torch.dtype, compiled: bool = False
-) -> dict[str, Work]:
-    """Forward and backward of one block by layout; each returns output [N, D] and the gradient of
-    its input, in sequence order. Dense has weights of its own, so has every call of this.
-    """
-    names = NAMES[: max(identity for identity, _ in MIXES[mix]) + 1]
-    names = names if len(names) > 1 else NAMES[:2]
-    places = Places.of_mix(MIXES[mix], size).to(device)
+) -> dict[str, BlockWork]:
+    """One block by layout. Dense has weights of its own, so has every call of this."""
+    names = modalities_of(mix)
+    places = Places.of_mix(mix, size.rows, size.length).to(device)
     flat_N = places.modality_BS.flatten()
     counts = {name: int((flat_N == i).sum()) for i, name in enumerate(names)}
     config = TransformerConfig(
@@ -129,7 +96,7 @@ def block_works(
     shape = (2, flat_N.numel(), size.width)
     x_ND, grad_ND = torch.randn(shape, generator=generator, device=device).to(dtype)
 
-    def ours(arm: str, kernel: Kernel = "auto") -> tuple[Transformer, Work]:
+    def ours(arm: str, kernel: Kernel = "auto") -> tuple[Transformer, BlockWork]:
         torch.manual_seed(0)
         transformer = Transformer(config, parse_arm(arm, names).wiring).to(device, dtype)
         transformer.kernel, transformer.compiled = kernel, compiled
@@ -139,7 +106,7 @@ def block_works(
         )
         block = transformer.layers[0]
         forward = torch.compile(block, dynamic=True) if compiled else block
-        # Between two blocks tokens stay in grouped order: the way there is not the block's.
+        # Between two blocks tokens stay in grouped order: the way there and back is no block's.
         x_TD, grad_TD = groups.group(x_ND), groups.group(grad_ND)
 
         def work() -> tuple[Tensor, Tensor]:
@@ -148,11 +115,11 @@ def block_works(
             y = forward(x, groups, context)
             y.backward(grad_TD)
             assert x.grad is not None
-            return groups.restored(y.detach()), groups.restored(x.grad)
+            return y.detach(), x.grad
 
-        return transformer, work
+        return transformer, BlockWork(work, groups)
 
-    def peer(layout: str, transformer: Transformer) -> Work:
+    def peer(layout: str, transformer: Transformer) -> BlockWork:
         block = transformer.layers[0]
         masks = [flat_N == i for i in range(len(names))]
         if device.type == "cpu":
@@ -172,7 +139,7 @@ def block_works(
             assert x.grad is not None
             return y.detach(), x.grad
 
-        return work
+        return BlockWork(work, plain)
 
     _, dense = ours("dense")
     transformer, grouped = ours("mot")
@@ -182,16 +149,16 @@ def block_works(
     return works | {layout: peer(layout, transformer) for layout in PEERS}
 
 
-def operations(works: Mapping[str, Callable[[], object]], device: torch.device) -> str:
+def operations(works: Mapping[str, BlockWork], device: torch.device) -> str:
     """A table of each layout: its operations, the time in them and how often they are called."""
     kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
     order = f"self_{device.type}_time_total"
     tables = []
     for name, work in works.items():
-        work()  # once, to have everything allocated
+        work.run()  # once, to have everything allocated
         with profile(activities=kinds) as profiler:
             for _ in range(PROFILED):
-                work()
+                work.run()
         found = profiler.key_averages()
         tables.append(f"{name}, {PROFILED} times\n{found.table(sort_by=order, row_limit=LISTED)}")
     return "\n".join(tables)
@@ -209,7 +176,7 @@ def _times(options: argparse.Namespace) -> dict[str, dict[str, dict[str, Any]]]:
             torch.compiler.reset()  # torch compiles a function for few shapes, then no more
             compiled = block_works(size, mix, device, dtype, compiled=True)
             works |= {f"{name}, compiled": work for name, work in compiled.items()}
-        turns = {name: lambda _, work=work: work() for name, work in works.items()}
+        turns = {name: lambda _, work=work: work.run() for name, work in works.items()}
         others = {name: name for name in works if name.split(",")[0] in PEERS}
         mixes[mix] = interleaved(turns, options.rounds, "dense", device, others=others)
     return mixes
