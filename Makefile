@@ -44,6 +44,7 @@ format: $(READY)  ## mend what the linter can mend
 bench: $(READY)  ## time steps, layouts, data, preparing, processes, generation, FID, reports, tracking: benchmarks/results
 	$(BIN)/python -m benchmarks.step_time
 	$(BIN)/python -m benchmarks.layouts --compile
+	$(BIN)/python -m benchmarks.mixed_steps experiments/openmoji/chameleon.yaml
 	$(BIN)/python -m benchmarks.pipeline
 	$(BIN)/python -m benchmarks.preparing
 	$(BIN)/python -m benchmarks.processes
@@ -51,6 +52,14 @@ bench: $(READY)  ## time steps, layouts, data, preparing, processes, generation,
 	$(BIN)/python -m benchmarks.fid
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.report
 	$(BIN)/python -m benchmarks.tracking experiments/results/transfusion/report.json
+
+CHAMELEON := $(BIN)/python -m benchmarks.mixed_steps experiments/paper/chameleon
+
+bench-gpu: $(READY)  ## on a GPU of 140 GB: blocks and whole steps of the paper's 443M and 1.5B
+	$(BIN)/python -m benchmarks.layouts --size 443M --compile
+	$(CHAMELEON)_443m.yaml data.rows=6 model.compile=true 'arms=[dense, moe_4x, mot]'
+	$(CHAMELEON)_speech_443m.yaml data.rows=6 model.compile=true 'arms=[dense, moe_4x, mot]'
+	$(CHAMELEON)_1.5b.yaml data.rows=4 model.compile=true 'arms=[dense]'
 
 browser:  ## install Chromium, for the test of MLflow's pages
 	@if command -v chromium chromium-browser google-chrome chrome >/dev/null; then \
