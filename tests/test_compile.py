@@ -2,10 +2,19 @@
 
 from itertools import islice
 
+import pytest
 import torch
-from factories import INTERFACE, assert_same_gradients, random_batches, tiny_backbone
+from factories import (
+    CHAMELEON_SPEECH,
+    INTERFACE,
+    assert_same_gradients,
+    random_batches,
+    tiny_backbone,
+)
 from torch._dynamo.testing import CompileCounterWithBackend
 
+from mot_lab.batch import MultimodalBatch
+from mot_lab.data.interface import DataInterface
 from mot_lab.module import ModelConfig, MultimodalModule
 
 
@@ -36,3 +45,30 @@ def test_one_compilation_serves_fifty_batches_of_changing_mix() -> None:
         for module in (compiled, plain)
     )
     assert_same_gradients(actual, expected, 1e-4)
+
+
+@pytest.mark.parametrize("arm", ["dense", "moe_4x", "mot", "mot_text_moe_4x"])
+def test_no_arm_is_compiled_more_than_twice(arm: str) -> None:
+    """Whatever batches have: no image, or no padding, is compiled apart, once."""
+    batches = list(islice(random_batches(), 50))
+    assert {0, 1} < {batch.num_images for batch in batches}
+    assert _compilations(arm, INTERFACE, batches) <= 2
+
+
+@pytest.mark.parametrize("arm", ["mot", "mot_text_moe_4x"])
+def test_of_three_modalities_each_set_of_absent_ones_is_compiled_once(arm: str) -> None:
+    mixed = (batch for batch in random_batches(interface=CHAMELEON_SPEECH))
+    batches = list(islice((each for each in mixed if 1 not in each.counts.values()), 50))
+    present = {tuple(map(bool, batch.counts.values())) for batch in batches}
+    assert len(present) > 1
+    assert _compilations(arm, CHAMELEON_SPEECH, batches) == len(present)
+
+
+def _compilations(arm: str, interface: DataInterface, batches: list[MultimodalBatch]) -> int:
+    module = MultimodalModule(ModelConfig(backbone=tiny_backbone()), interface, arm)
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("eager")
+    module.net.transformer.compile_blocks(counter)
+    for batch in batches:
+        module.losses(batch).total.backward()
+    return counter.frame_count
