@@ -9,8 +9,8 @@ whole rows too, as the other codes have them: what the layout alone is worth.
         [--compile] [--profile]
 
 With ``--compile`` each layout is timed as `torch.compile` makes it, too: ours and Dense for any
-shape, as ``model.compile: true`` does, the others for the shapes of their one batch. With
-``--profile`` the operations of each layout are listed, by the time they take themselves.
+mix, as ``model.compile: true`` does, the others for that of their one batch. With ``--profile`` the
+operations of each layout are listed, by the time they take themselves.
 On the CPU in fp32; where there is a GPU, in bf16. The sizes are those of the paper's Tables 1 and 3
 at a sequence length of 4,096 and are meant for a GPU.
 
@@ -33,8 +33,10 @@ from benchmarks.peer_layouts import PEERS, peer_block
 from benchmarks.results_file import RESULTS, keep
 from mot_lab.backbones.attending import Kernel
 from mot_lab.backbones.attention import AttentionContext
+from mot_lab.backbones.compilation import compile_in_place
 from mot_lab.backbones.grouping import TokenGroups
-from mot_lab.backbones.transformer import Transformer, TransformerConfig
+from mot_lab.backbones.transformer import Transformer
+from mot_lab.backbones.transformer_config import TransformerConfig
 from mot_lab.backbones.wiring import parse_arm
 from mot_lab.environment import environment
 
@@ -105,14 +107,15 @@ def block_works(
             groups, places.document_BS, places.image_BS, places.position_BS
         )
         block = transformer.layers[0]
-        forward = torch.compile(block, dynamic=True) if compiled else block
+        if compiled:
+            compile_in_place([block])
         # Between two blocks tokens stay in grouped order: the way there and back is no block's.
         x_TD, grad_TD = groups.group(x_ND), groups.group(grad_ND)
 
         def work() -> tuple[Tensor, Tensor]:
             block.zero_grad()
             x = x_TD.detach().requires_grad_()
-            y = forward(x, groups, context)
+            y = block(x, groups, context)
             y.backward(grad_TD)
             assert x.grad is not None
             return y.detach(), x.grad

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from mot_lab.backbones.attending import attention_mask
 from mot_lab.backbones.attention import rotary_angles
 from mot_lab.backbones.feed_forward import FeedForward
-from mot_lab.backbones.transformer import TransformerConfig
+from mot_lab.backbones.transformer_config import TransformerConfig
 from mot_lab.batch import MultimodalBatch
 from mot_lab.model import MultimodalModel
 from mot_lab.module import MultimodalModule

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 
 from mot_lab.backbones.attending import Kernel, chosen_kernel
 from mot_lab.backbones.expert_choice import ExpertChoice
-from mot_lab.backbones.transformer import Block, Transformer, TransformerConfig
+from mot_lab.backbones.transformer import Block, Transformer
+from mot_lab.backbones.transformer_config import TransformerConfig
 from mot_lab.heads.autoregressive import CHUNK
 from mot_lab.heads.patch_codec import LinearCodec, UNetCodec
 from mot_lab.model import MultimodalModel

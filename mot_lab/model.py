@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mot_lab.backbones.grouping import TokenGroups
-from mot_lab.backbones.transformer import Transformer, TransformerConfig
+from mot_lab.backbones.transformer import Transformer
+from mot_lab.backbones.transformer_config import TransformerConfig
 from mot_lab.backbones.wiring import Wiring
 from mot_lab.batch import MultimodalBatch
 from mot_lab.data.interface import DataInterface

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
-from mot_lab.backbones.transformer import TransformerConfig
+from mot_lab.backbones.transformer_config import TransformerConfig
 from mot_lab.backbones.wiring import parse_arm
 from mot_lab.batch import MultimodalBatch
 from mot_lab.data.interface import DataInterface

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from mot_lab.backbones.auxiliary_router import AuxiliaryRouter
 from mot_lab.backbones.grouping import TokenGroups
-from mot_lab.backbones.transformer import Transformer, TransformerConfig
+from mot_lab.backbones.transformer import Transformer
+from mot_lab.backbones.transformer_config import TransformerConfig
 from mot_lab.backbones.wiring import Wiring, parse_arm
 from mot_lab.batch import PADDING, MultimodalBatch
 from mot_lab.data.documents import DocumentStream, Mixture

@@ -7,12 +7,15 @@ import torch
 from factories import (
     CHAMELEON_SPEECH,
     INTERFACE,
+    assert_close,
     assert_same_gradients,
     random_batches,
     tiny_backbone,
 )
+from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 
+from mot_lab.backbones.attending import _flex
 from mot_lab.batch import MultimodalBatch
 from mot_lab.data.interface import DataInterface
 from mot_lab.module import ModelConfig, MultimodalModule
@@ -62,6 +65,40 @@ def test_of_three_modalities_each_set_of_absent_ones_is_compiled_once(arm: str) 
     present = {tuple(map(bool, batch.counts.values())) for batch in batches}
     assert len(present) > 1
     assert _compilations(arm, CHAMELEON_SPEECH, batches) == len(present)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")  # eager backend
+def test_masks_in_blocks_are_no_reason_to_compile_anew() -> None:
+    """Each batch makes one of its own. Without gradients: FlexAttention has none on the CPU."""
+    config = ModelConfig(backbone=tiny_backbone(width=64))
+    compiled, plain = (MultimodalModule(config, INTERFACE, "mot") for _ in range(2))
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("eager")
+    compiled.net.transformer.compile_blocks(counter)
+    compiled.net.transformer.kernel = "flex"
+    mixed = (batch for batch in random_batches() if batch.num_images > 1)
+    with torch.no_grad():
+        for batch in islice(mixed, 10):
+            found, expected = (each.losses(batch).total for each in (compiled, plain))
+            assert_close(found, expected, 1e-5)
+    assert counter.frame_count == 1
+    assert "flex_attention" in counter.graphs[0].code
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")  # eager backend
+def test_flex_attention_cuts_no_graph_in_two() -> None:
+    """On a GPU, where it is compiled by itself but for blocks that are compiled."""
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("eager")
+    q_BHSE = torch.randn(1, 2, 16, 16)
+
+    @torch.compile(backend=counter, fullgraph=True)
+    def attended(q_BHSE: Tensor) -> Tensor:
+        return _flex(on_gpu=True)(q_BHSE, q_BHSE, q_BHSE)
+
+    expected = torch.nn.functional.scaled_dot_product_attention(q_BHSE, q_BHSE, q_BHSE)
+    assert_close(attended(q_BHSE), expected, 1e-5)
+    assert counter.frame_count == 1
 
 
 def _compilations(arm: str, interface: DataInterface, batches: list[MultimodalBatch]) -> int:

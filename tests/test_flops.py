@@ -13,7 +13,8 @@ from factories import THREE, TWO, RandomLayout, full_batch, tiny_model
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from mot_lab.backbones.transformer import Transformer, TransformerConfig
+from mot_lab.backbones.transformer import Transformer
+from mot_lab.backbones.transformer_config import TransformerConfig
 from mot_lab.backbones.wiring import parse_arm
 from mot_lab.data.interface import Codes, DataInterface, Latents
 from mot_lab.flops import (

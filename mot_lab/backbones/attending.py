@@ -163,10 +163,15 @@ def attend(
         return F.scaled_dot_product_attention(
             q_BHSE, k_BKCE, v_BKCE, attn_mask=mask, enable_gqa=grouped
         )
-    flex = _compiled_flex() if q_BHSE.is_cuda else flex_attention
-    y_BHSE = flex(q_BHSE, k_BKCE, v_BKCE, block_mask=mask, enable_gqa=grouped)
+    y_BHSE = _flex(q_BHSE.is_cuda)(q_BHSE, k_BKCE, v_BKCE, block_mask=mask, enable_gqa=grouped)
     assert isinstance(y_BHSE, Tensor)  # not with its log-sum-exp
     return y_BHSE
+
+
+def _flex(on_gpu: bool) -> Any:
+    """FlexAttention, compiled by itself on a GPU but for blocks that are compiled: to do so in them
+    would cut their graphs in two."""
+    return _compiled_flex() if on_gpu and not torch.compiler.is_compiling() else flex_attention
 
 
 @cache

@@ -7,7 +7,7 @@ serves H / K query heads), G = H + K, A = H + 2 K, E head width, C columns of a 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +17,12 @@ from mot_lab.backbones.attending import Attended, attend, attend_tables
 from mot_lab.backbones.fused_attention import AttentionTowers, FusedAttention, NormKind
 from mot_lab.backbones.grouping import TokenGroups
 from mot_lab.backbones.towers import Towers
+from mot_lab.backbones.transformer_config import HeadShape, TransformerConfig
 from mot_lab.backbones.wiring import Wiring
 from mot_lab.backbones.written_out import is_written_out
 
 if TYPE_CHECKING:
     from mot_lab.backbones.cache import LayerCache
-    from mot_lab.backbones.transformer import TransformerConfig
 
 
 def rotary_angles(position_T: Tensor, head_width: int, base: float) -> tuple[Tensor, Tensor]:
@@ -31,14 +31,6 @@ def rotary_angles(position_T: Tensor, head_width: int, base: float) -> tuple[Ten
     angle_TE = position_T.double()[:, None] / base**exponent
     angle_T1E = torch.cat([angle_TE, angle_TE], dim=-1)[:, None]
     return angle_T1E.cos(), angle_T1E.sin()
-
-
-class HeadShape(NamedTuple):
-    """Query heads H, heads of keys and values K, and their width E."""
-
-    heads: int
-    kv_heads: int
-    width: int
 
 
 @dataclass(frozen=True)
@@ -101,7 +93,7 @@ class QKNorm(nn.Module):
 class Attention(nn.Module):
     """Multi-head attention: Q, K, V, O and QK-norms per tower, one softmax for all modalities."""
 
-    def __init__(self, config: "TransformerConfig", wiring: Wiring) -> None:
+    def __init__(self, config: TransformerConfig, wiring: Wiring) -> None:
         super().__init__()
         width, shape = config.width, config.head_shape
         self.width, self.shape, self.bias = width, shape, config.qkv_bias

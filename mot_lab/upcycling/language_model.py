@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mot_lab.backbones.transformer import TransformerConfig
+from mot_lab.backbones.transformer_config import TransformerConfig
 from mot_lab.backbones.wiring import parse_arm
 from mot_lab.data.interface import TEXT, DataInterface
 from mot_lab.heads.diffusion import DiffusionConfig

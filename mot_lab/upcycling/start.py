@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from mot_lab.backbones.transformer import TransformerConfig
+from mot_lab.backbones.transformer_config import TransformerConfig
 from mot_lab.backbones.wiring import Wiring
 from mot_lab.data.interface import DataInterface
 from mot_lab.data.prepare import prepare

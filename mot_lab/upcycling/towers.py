@@ -17,7 +17,8 @@ from torch import nn
 from mot_lab.backbones.expert_choice import ExpertChoice
 from mot_lab.backbones.feed_forward import FeedForward
 from mot_lab.backbones.towers import Towers
-from mot_lab.backbones.transformer import Transformer, TransformerConfig
+from mot_lab.backbones.transformer import Transformer
+from mot_lab.backbones.transformer_config import TransformerConfig
 from mot_lab.backbones.wiring import WEIGHT_KINDS, Wiring
 
 
