@@ -10,12 +10,14 @@ from factories import (
     assert_close,
     assert_same_gradients,
     random_batches,
+    random_layout,
     tiny_backbone,
 )
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.nn.attention.flex_attention import create_block_mask
 
-from mot_lab.backbones.attending import _flex
+from mot_lab.backbones.attending import _flex, block_mask
 from mot_lab.batch import MultimodalBatch
 from mot_lab.data.interface import DataInterface
 from mot_lab.module import ModelConfig, MultimodalModule
@@ -98,6 +100,23 @@ def test_flex_attention_cuts_no_graph_in_two() -> None:
 
     expected = torch.nn.functional.scaled_dot_product_attention(q_BHSE, q_BHSE, q_BHSE)
     assert_close(attended(q_BHSE), expected, 1e-5)
+    assert counter.frame_count == 1
+
+
+def test_masks_in_blocks_are_made_by_one_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, where they are."""
+    layouts = [random_layout(seed, rows=2, length=300) for seed in range(5)]
+    ids = [(layout.document_BS, layout.image_BS) for layout in layouts]
+    plain = [block_mask(*each) for each in ids]
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("eager")
+    compiled = torch.compile(create_block_mask, backend=counter)
+    monkeypatch.setattr("mot_lab.backbones.attending.create_block_mask", compiled)
+    names = ("kv_num_blocks", "kv_indices", "full_kv_num_blocks", "full_kv_indices")
+    for each, expected in zip(ids, plain, strict=True):
+        found = block_mask(*each)
+        for name in names:
+            assert torch.equal(getattr(found, name), getattr(expected, name))
     assert counter.frame_count == 1
 
 

@@ -6,6 +6,7 @@ of two devices. The backward pass is torch's alone, and no fake tensor can go th
 
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -14,7 +15,7 @@ from factories import CHAMELEON_SPEECH, INTERFACE, TRANSFUSION_SPEECH, random_ba
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.nn import functional as F
-from torch.nn.attention.flex_attention import BlockMask
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from mot_lab.backbones.attending import Kernel
 from mot_lab.batch import MultimodalBatch
@@ -39,9 +40,13 @@ def fake_cuda() -> Iterator[None]:
         mock.patch("torch.amp.autocast_mode.torch.cuda.is_available", lambda: True),
         mock.patch("torch.cuda.is_bf16_supported", lambda: True),
         # FlexAttention is compiled on a GPU, for which torch asks the driver. Its mask is made.
-        mock.patch("mot_lab.backbones.attending._compiled_flex", lambda: _any_attention),
+        mock.patch("mot_lab.backbones.attending._compiled", _not_compiled),
     ):
         yield
+
+
+def _not_compiled(function: Any) -> Any:
+    return _any_attention if function is flex_attention else function
 
 
 def _any_attention(
