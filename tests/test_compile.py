@@ -1,4 +1,7 @@
-"""``compile: true``: blocks are compiled once, for all layers and batches."""
+"""``compile: true``: blocks are compiled once, for all layers and mixes of modalities.
+
+Shapes: B rows, H heads, S positions, E head width.
+"""
 
 from itertools import islice
 
@@ -15,9 +18,9 @@ from factories import (
 )
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
-from torch.nn.attention.flex_attention import create_block_mask
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-from mot_lab.backbones.attending import _flex, block_mask
+from mot_lab.backbones.attending import _by_itself, block_mask
 from mot_lab.batch import MultimodalBatch
 from mot_lab.data.interface import DataInterface
 from mot_lab.module import ModelConfig, MultimodalModule
@@ -96,7 +99,7 @@ def test_flex_attention_cuts_no_graph_in_two() -> None:
 
     @torch.compile(backend=counter, fullgraph=True)
     def attended(q_BHSE: Tensor) -> Tensor:
-        return _flex(on_gpu=True)(q_BHSE, q_BHSE, q_BHSE)
+        return _by_itself(flex_attention, on_gpu=True)(q_BHSE, q_BHSE, q_BHSE)
 
     expected = torch.nn.functional.scaled_dot_product_attention(q_BHSE, q_BHSE, q_BHSE)
     assert_close(attended(q_BHSE), expected, 1e-5)
@@ -104,7 +107,7 @@ def test_flex_attention_cuts_no_graph_in_two() -> None:
 
 
 def test_masks_in_blocks_are_made_by_one_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a GPU, where they are."""
+    """As on a GPU, where they are compiled."""
     layouts = [random_layout(seed, rows=2, length=300) for seed in range(5)]
     ids = [(layout.document_BS, layout.image_BS) for layout in layouts]
     plain = [block_mask(*each) for each in ids]
@@ -113,16 +116,35 @@ def test_masks_in_blocks_are_made_by_one_compilation(monkeypatch: pytest.MonkeyP
     compiled = torch.compile(create_block_mask, backend=counter)
     monkeypatch.setattr("mot_lab.backbones.attending.create_block_mask", compiled)
     names = ("kv_num_blocks", "kv_indices", "full_kv_num_blocks", "full_kv_indices")
+    places = torch.meshgrid(torch.arange(2), torch.arange(300), torch.arange(300), indexing="ij")
     for each, expected in zip(ids, plain, strict=True):
         found = block_mask(*each)
         for name in names:
             assert torch.equal(getattr(found, name), getattr(expected, name))
+        # What is asked inside of a block is asked of this batch, not of the first.
+        row, query, key = places
+        pairs = (row, torch.tensor(0), query, key)
+        assert torch.equal(found.mask_mod(*pairs), expected.mask_mod(*pairs))
     assert counter.frame_count == 1
 
 
-def _compilations(arm: str, interface: DataInterface, batches: list[MultimodalBatch]) -> int:
-    module = MultimodalModule(ModelConfig(backbone=tiny_backbone()), interface, arm)
+def test_all_arms_of_a_study_are_compiled_in_one_process() -> None:
+    """They share their graphs' number; past torch's limit one would go on without compiling."""
+    arms = ["dense", "moe_4x", "mot", "mot_text_moe_4x", "untie_ffn", "untie_ffn_qkv"]
+    batches = list(islice(random_batches(interface=CHAMELEON_SPEECH), 20))
     torch._dynamo.reset()
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+        graphs = [_compilations(arm, CHAMELEON_SPEECH, batches, reset=False) for arm in arms]
+    assert min(graphs) >= 1
+    assert sum(graphs) > 8  # torch's own limit
+
+
+def _compilations(
+    arm: str, interface: DataInterface, batches: list[MultimodalBatch], reset: bool = True
+) -> int:
+    module = MultimodalModule(ModelConfig(backbone=tiny_backbone()), interface, arm)
+    if reset:
+        torch._dynamo.reset()
     counter = CompileCounterWithBackend("eager")
     module.net.transformer.compile_blocks(counter)
     for batch in batches:
