@@ -87,13 +87,13 @@ class TokenGroups:
         sizes = tuple(sum(counts[name] for name in cell) for cell in wiring.cells)
         if max(sizes) == rows * length:
             return cls(None, None, sizes, (rows, length), skip_absent)
-        ids = {name: i for i, name in enumerate(wiring.modalities)}
-        cell_of_modality = torch.empty(len(ids) + 1, dtype=torch.int64)
-        cell_of_modality[-1] = len(sizes)  # padding (-1) sorts behind everything
+        flat_N = modality_BS.flatten()
+        # Padding sorts behind everything. A table of cells made on the host would have to be copied
+        # to the device, which makes the host wait for it.
+        cell_N = torch.full_like(flat_N, len(sizes))
         for cell, members in enumerate(wiring.cells):
             for name in members:
-                cell_of_modality[ids[name]] = cell
-        cell_N = cell_of_modality.to(modality_BS.device)[modality_BS.flatten()]
+                cell_N.masked_fill_(flat_N == wiring.modalities.index(name), cell)
         order_N = torch.sort(cell_N, stable=True).indices
         return cls(order_N, _inverse(order_N), sizes, (rows, length), skip_absent)
 
