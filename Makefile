@@ -55,7 +55,8 @@ bench: $(READY)  ## time steps, layouts, data, preparing, processes, generation,
 
 CHAMELEON := $(BIN)/python -m benchmarks.mixed_steps experiments/paper/chameleon
 
-bench-gpu: $(READY)  ## on a GPU of 140 GB: blocks and whole steps of the paper's 443M and 1.5B
+bench-gpu: $(READY)  ## on a GPU of 140 GB: blocks and steps of the paper's 443M, steps of Dense of 1.5B
+	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else "bench-gpu needs a GPU, and torch sees none")'
 	$(BIN)/python -m benchmarks.layouts --size 443M --compile
 	$(CHAMELEON)_443m.yaml data.rows=6 model.compile=true 'arms=[dense, moe_4x, mot]'
 	$(CHAMELEON)_speech_443m.yaml data.rows=6 model.compile=true 'arms=[dense, moe_4x, mot]'

@@ -5,16 +5,18 @@ The arms of a study take turns on made-up batches, so that nothing need be prepa
 on a GPU:
 
     python -m benchmarks.mixed_steps experiments/paper/chameleon_443m.yaml [--rounds 20] \\
-        data.rows=6 model.compile=true 'arms=[dense, moe_4x, mot]'
+        [--processes 1] data.rows=6 model.compile=true 'arms=[dense, moe_4x, mot]'
 
-and with chameleon_speech_443m.yaml for three modalities. All arms are in memory at once
-(`mot-lab count CONFIG --memory` says how much each takes; `arms=[..]` leaves some out).
+and with chameleon_speech_443m.yaml for three modalities, of which most mixes have two or one. All
+arms are in memory at once (`mot-lab count CONFIG --memory` says how much each takes; `arms=[..]`
+leaves some out).
 
-Shapes: B rows, S positions, L targets.
+Shapes: B rows, S positions, L targets; of what is denoised, M patches, N images, C x H x W latents.
 """
 
 import argparse
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +24,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.interleaved import interleaved
+from benchmarks.interleaved import in_processes, interleaved, over_processes
 from benchmarks.mixes import MIXES, Places, modalities_of
 from benchmarks.results_file import keep
 from mot_lab.batch import MultimodalBatch
@@ -34,7 +36,7 @@ from mot_lab.flops import Workload
 from mot_lab.runtime.workers import threads_each
 from mot_lab.step_time import TrainingStep
 from mot_lab.training import precision, runs_of
-from mot_lab.utilisation import StepWork, hardware_peak
+from mot_lab.utilisation import Peak, StepWork, hardware_peak
 
 
 def made_up_batch(
@@ -92,48 +94,75 @@ def _counts(modality: torch.Tensor, names: tuple[str, ...]) -> dict[str, int]:
 
 
 def mixed_step_times(config: StudyConfig, rounds: int) -> dict[str, dict[str, dict[str, Any]]]:
-    """By mix and arm: seconds, tokens/s and utilisation. Mixes of more modalities than the study
-    has are left out.
+    """By mix and arm, as `benchmarks.interleaved.interleaved` tells it. Mixes of more modalities
+    than the study has are left out.
+
+    Raises:
+        ValueError: a modality of the study is denoised.
     """
     torch.set_num_threads(threads_each(config.parallel_runs))
-    interface, device = config.data.interface(), _device()
-    arms = {arm.name: arm for arm in config.parsed_arms}
+    interface = config.data.interface()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with TemporaryDirectory() as folder:
         steps = {
             run.arm: TrainingStep(run.module(), run.study_arm.training, rounds)
             for run in runs_of(replace(config, seeds=config.seeds[:1]), Path(folder))
         }
-    wishes = {name: precision(arm.training.precision) for name, arm in arms.items()}
-    peaks = {wish: hardware_peak(wish) for wish in set(wishes.values())}
     told: dict[str, dict[str, dict[str, Any]]] = {}
-    for mix in MIXES:
-        if not set(modalities_of(mix)) <= set(interface.modalities):
-            continue
-        batch = made_up_batch(mix, interface, config.data.rows, config.data.row_length)
-        workload = Workload.of_batches([batch], interface.modalities)
-        times = _times(steps, batch.to(device), rounds, config.baseline)
-        for name, arm in arms.items():
-            work = StepWork(arm_cost(arm, interface, workload).flops_per_step, peaks[wishes[name]])
-            seconds = times[name]["median"]
-            times[name] |= {
-                "tokens_per_second": batch.num_tokens / seconds,
-                "flops": work.flops,
-                "model_flop_utilisation": work.utilisation(seconds),
-                "peak": work.peak.source,
-            }
-        told[mix] = times
+    for mix in mixes_of(interface):
+        batch = made_up_batch(mix, interface, config.data.rows, config.data.row_length).to(device)
+        works = {
+            name: lambda _, step=step, batch=batch: step(batch) for name, step in steps.items()
+        }
+        told[mix] = interleaved(works, rounds, config.baseline, device)
     return told
 
 
-def _times(
-    steps: Mapping[str, TrainingStep], batch: MultimodalBatch, rounds: int, baseline: str
-) -> dict[str, dict[str, Any]]:
-    works = {name: lambda _, step=step: step(batch) for name, step in steps.items()}
-    return interleaved(works, rounds, baseline, batch.token_BS.device)
+def mixes_of(interface: DataInterface) -> list[str]:
+    """Those of no other modalities than the data has."""
+    return [mix for mix in MIXES if set(modalities_of(mix)) <= set(interface.modalities)]
 
 
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def told_of_mix(
+    config: StudyConfig,
+    mix: str,
+    processes: Sequence[Mapping[str, Mapping[str, Any]]],
+    peaks: Mapping[str, Peak],
+) -> dict[str, Any]:
+    """What a mix is, and by arm what its steps took.
+
+    Args:
+        config: of the study.
+        mix: its name.
+        processes: what `mixed_step_times` told of the mix in each.
+        peaks: of the hardware, by precision as the Trainer is told.
+
+    Returns:
+        ``tokens`` by modality; ``arms``, by name: ``seconds`` and ``of_baseline`` over processes,
+        and at the median ``tokens_per_second``, ``flops`` of a step, ``model_flop_utilisation``
+        and the ``peak`` it is of.
+    """
+    interface = config.data.interface()
+    batch = made_up_batch(mix, interface, config.data.rows, config.data.row_length)
+    workload = Workload.of_batches([batch], interface.modalities)
+    arms: dict[str, Any] = {}
+    for arm in config.parsed_arms:
+        times: dict[str, Any] = over_processes([each[arm.name] for each in processes])
+        seconds = times["seconds"]["median"]
+        peak = peaks[precision(arm.training.precision)]
+        work = StepWork(arm_cost(arm, interface, workload).flops_per_step, peak)
+        arms[arm.name] = times | {
+            "tokens_per_second": batch.num_tokens / seconds,
+            "flops": work.flops,
+            "model_flop_utilisation": work.utilisation(seconds),
+            "peak": work.peak.source,
+        }
+    return {"tokens": batch.counts, "arms": arms}
+
+
+def _measured(path: Path, overrides: Sequence[str], rounds: int) -> dict[str, Any]:
+    """In this process."""
+    return mixed_step_times(load_study(path, overrides), rounds)
 
 
 def main() -> None:
@@ -141,19 +170,28 @@ def main() -> None:
     parser.add_argument("config", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--processes", type=int, default=1, help="one after the other")
     options = parser.parse_intermixed_args()
     config = load_study(options.config, options.overrides)
+    arguments = [options.config, options.overrides, options.rounds]
+    times = in_processes(_measured, arguments, options.processes)
+    torch.set_num_threads(threads_each(config.parallel_runs))  # for the peak, as for the steps
+    wishes = {precision(arm.training.precision) for arm in config.parsed_arms}
+    peaks = {wish: hardware_peak(wish) for wish in wishes}
+    command = ["python -m benchmarks.mixed_steps", str(options.config)]
+    command += [f"--rounds {options.rounds} --processes {options.processes}"]
     result = {
         "study": config.name,
         "baseline": config.baseline,
         "rows": config.data.rows,
         "row_length": config.data.row_length,
-        "mixes": mixed_step_times(config, options.rounds),
-        "command": f"python -m benchmarks.mixed_steps {options.config} --rounds {options.rounds} "
-        + " ".join(map(repr, options.overrides)),
+        "mixes": {
+            mix: told_of_mix(config, mix, [each[mix] for each in times], peaks) for mix in times[0]
+        },
+        "command": " ".join([*command, *map(shlex.quote, options.overrides)]),
         "environment": environment(config.training.precision),
     }
-    keep(f"mixed_steps_{config.name}", result)
+    keep(f"mixed_steps_{config.name}" + "_compiled" * config.model.compile, result)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 NAMES = ("text", "image", "speech")
-# Runs of tokens in a row as shares of a document: (modality id, share); images are seen both ways.
+# Runs of tokens in a row as shares of a document: (modality id, share).
 MIXES: Mapping[str, tuple[tuple[int, float], ...]] = {
     "50/50": ((0, 0.5), (1, 0.5)),
     "90/10": ((0, 0.9), (1, 0.1)),
@@ -30,7 +30,7 @@ def modalities_of(mix: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Places:
-    """Ids [B, S] of a batch without padding: rows of equal documents."""
+    """Ids [B, S] of a batch without padding: rows of equal documents, images seen both ways."""
 
     modality_BS: Tensor
     document_BS: Tensor

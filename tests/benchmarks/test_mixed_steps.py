@@ -9,11 +9,12 @@ import yaml
 from factories import CHAMELEON_SPEECH, INTERFACE
 from tiny_studies import CODES, TINY_SCENES
 
-from benchmarks.mixed_steps import made_up_batch, mixed_step_times
+from benchmarks.mixed_steps import made_up_batch, mixed_step_times, told_of_mix
 from benchmarks.mixes import DOCUMENTS, MIXES, modalities_of
 from mot_lab.config import load_study
 from mot_lab.counting import nominal_workload, structure
 from mot_lab.flops import Workload, training_flops
+from mot_lab.utilisation import Peak
 
 ROWS, LENGTH = 3, 200
 
@@ -60,21 +61,23 @@ def test_arms_take_turns_in_every_mix_that_they_have_the_modalities_for(tmp_path
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(study))
     config = load_study(path)
-    told = mixed_step_times(config, 2)
-    assert told.keys() == MIXES.keys() - {"three modalities"}
+    times = mixed_step_times(config, 2)
+    assert times.keys() == MIXES.keys() - {"three modalities"}
     interface, dense = config.data.interface(), config.parsed_arms[0]
-    tokens = config.data.rows * config.data.row_length
-    for mix, arms in told.items():
-        assert arms.keys() == {"dense", "mot"}
-        assert arms["mot"]["flops"] == arms["dense"]["flops"]
+    peak = Peak(1e12, "made up")
+    for mix, of_mix in times.items():
+        told = told_of_mix(config, mix, [of_mix, of_mix], {"32-true": peak})
         batch = made_up_batch(mix, interface, config.data.rows, config.data.row_length)
+        assert told["tokens"] == batch.counts
         workload = Workload.of_batches([batch], interface.modalities)
+        # Documents that do not see each other have fewer pairs than full rows.
+        nominal = nominal_workload(config.data)
+        assert sum(workload.pairs.values()) < sum(nominal.pairs.values())
         flops = sum(training_flops(structure(dense, interface), workload).values())
-        for times in arms.values():
-            assert times["flops"] == flops
-            assert times["tokens_per_second"] == pytest.approx(tokens / times["median"])
-            peak = flops / times["median"] / times["model_flop_utilisation"]
-            assert 1e9 < peak < 1e14
-    # Documents that do not see each other have fewer pairs than full rows.
-    nominal = nominal_workload(config.data)
-    assert sum(workload.pairs.values()) < sum(nominal.pairs.values())
+        assert told["arms"].keys() == {"dense", "mot"}
+        for name, arm in told["arms"].items():
+            seconds = of_mix[name]["median"]
+            assert arm["seconds"]["median"] == seconds and arm["flops"] == flops
+            assert arm["tokens_per_second"] == pytest.approx(batch.num_tokens / seconds)
+            assert arm["model_flop_utilisation"] == pytest.approx(flops / seconds / 1e12)
+        assert told["arms"]["dense"]["of_baseline"]["median"] == 1
