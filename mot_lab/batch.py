@@ -4,7 +4,9 @@ Shapes: B rows, S positions, L targets, N denoised images, P patches per image, 
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -110,13 +112,20 @@ class MultimodalBatch:
         return sum(self.counts.values())
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "MultimodalBatch":
-        """A copy on another device (Lightning calls this)."""
-        moved = {
-            field.name: getattr(self, field.name).to(device, non_blocking=non_blocking)
+        """A copy on another device."""
+        return self._with_each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "MultimodalBatch":
+        """A copy in memory that a GPU reads while the host goes on (`DataLoader` calls this)."""
+        return self._with_each(Tensor.pin_memory)
+
+    def _with_each(self, made_of: Callable[[Tensor], Tensor]) -> "MultimodalBatch":
+        made: dict[str, Any] = {
+            field.name: made_of(getattr(self, field.name))
             for field in fields(self)
             if isinstance(getattr(self, field.name), Tensor)
         }
-        return replace(self, **moved)
+        return replace(self, **made)
 
     def sha256(self) -> str:
         """Hash of every tensor's bytes: equal batches, equal hashes. Of what stands on other

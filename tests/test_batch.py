@@ -41,6 +41,18 @@ def test_moving_keeps_everything() -> None:
     assert (meta.counts, meta.step) == (batch.counts, batch.step)
 
 
+def test_pinning_keeps_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU there is nothing to pin memory for: copies stand for it."""
+    monkeypatch.setattr(Tensor, "pin_memory", Tensor.clone)
+    batch = random_batch()
+    pinned = batch.pin_memory()
+    assert pinned.sha256() == batch.sha256()
+    for field in fields(batch):
+        value = getattr(batch, field.name)
+        if isinstance(value, Tensor) and value.numel():
+            assert getattr(pinned, field.name).data_ptr() != value.data_ptr()
+
+
 def test_counts() -> None:
     batch = random_batch(rows=4)
     assert batch.num_images == len(batch.time_N) > 0

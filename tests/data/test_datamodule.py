@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from factories import tiny_backbone
+from factories import random_batch, tiny_backbone
 
 from mot_lab.batch import MultimodalBatch
 from mot_lab.data.datamodule import MultimodalDataModule
@@ -202,3 +202,23 @@ def test_rows_that_do_not_divide_are_refused() -> None:
         MultimodalDataModule(CONFIG, parts=3)
     with pytest.raises(ValueError, match="4 rows do not divide into 3 processes"):
         shares(3)
+
+
+def test_a_gpu_is_given_batches_without_waiting_for_it(
+    data: MultimodalDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not data.train_loader(1).pin_memory
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert data.train_loader(1).pin_memory
+    blocking: list[bool] = []
+    to = torch.Tensor.to
+
+    def recorded(tensor: torch.Tensor, device: object, non_blocking: bool = False) -> torch.Tensor:
+        blocking.append(not non_blocking)
+        return to(tensor, "cpu")
+
+    batch = random_batch()
+    monkeypatch.setattr(torch.Tensor, "to", recorded)
+    moved = data.transfer_batch_to_device(batch, torch.device("cuda"), 0)
+    assert moved.counts == batch.counts
+    assert len(blocking) == 12 and not any(blocking)
