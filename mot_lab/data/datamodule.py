@@ -115,18 +115,31 @@ class MultimodalDataModule(L.LightningDataModule):
         steps, start = self.trainer.max_steps * passes, self.trainer.global_step * passes
         seed = (self.seed, TRAIN)
         loader = self._loader("train", seed, steps, start, self.parts, *self._place())
+        loader.pin_memory = self._pins
         loader.passes = passes
         return loader
 
     def val_dataloader(self) -> TimedLoader[tuple[int, Row]]:
         """This process's share of the same batches, noise and noise levels at every evaluation."""
-        return self._held_out("val", *self._place())
+        loader = self._held_out("val", *self._place())
+        loader.pin_memory = self._pins
+        return loader
 
     def transfer_batch_to_device(
         self, batch: MultimodalBatch, device: torch.device, dataloader_idx: int
     ) -> MultimodalBatch:
-        """Without waiting for the device to be done with the step before, as Lightning would."""
-        return batch.to(device, non_blocking=True)
+        """Without waiting for a GPU to be done with the step before, as Lightning would. (On MPS
+        it would be a race.)
+        """
+        return batch.to(device, non_blocking=device.type == "cuda")
+
+    @property
+    def _pins(self) -> bool:
+        """Whether batches are read by a GPU. Others than the Trainer's are read on the host, where
+        to pin them would open a context on a GPU that may not be this process's.
+        """
+        assert self.trainer is not None
+        return self.trainer.strategy.root_device.type == "cuda"
 
     def _place(self) -> tuple[int, int]:
         """Rank of this process, and how many there are."""
@@ -166,5 +179,4 @@ class MultimodalDataModule(L.LightningDataModule):
             batch_sampler=StepSampler(rows, steps, start, rank, ranks),
             collate_fn=partial(_collate, layout=self.prepared.layout, all_rows=rows),
             num_workers=self.num_workers,
-            pin_memory=torch.cuda.is_available(),
         )

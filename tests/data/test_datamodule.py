@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from factories import random_batch, tiny_backbone
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from mot_lab.batch import MultimodalBatch
 from mot_lab.data.datamodule import MultimodalDataModule
@@ -147,17 +148,20 @@ def test_a_row_that_holds_no_picture_with_caption_is_refused() -> None:
         short.train_loader(1)
 
 
+def trainer(device: str = "cpu", **changes: int) -> SimpleNamespace:
+    """As far as the data module asks it."""
+    strategy = SimpleNamespace(root_device=torch.device(device))
+    one = {"global_rank": 0, "world_size": 1, "accumulate_grad_batches": 1, "global_step": 0}
+    return SimpleNamespace(strategy=strategy, max_steps=STEPS, **one | changes)
+
+
 def shares(processes: int, parts: int = 1, step: int = 0) -> list[list[MultimodalBatch]]:
     """What each of several processes is given, from a step on, in so many parts each."""
     given = []
     for rank in range(processes):
         own = MultimodalDataModule(CONFIG, parts=parts)
-        own.trainer = SimpleNamespace(
-            global_rank=rank,
-            world_size=processes,
-            accumulate_grad_batches=parts,
-            max_steps=STEPS,
-            global_step=step,
+        own.trainer = trainer(
+            global_rank=rank, world_size=processes, accumulate_grad_batches=parts, global_step=step
         )
         given.append(list(own.train_dataloader()))
     return given
@@ -204,21 +208,33 @@ def test_rows_that_do_not_divide_are_refused() -> None:
         shares(3)
 
 
-def test_a_gpu_is_given_batches_without_waiting_for_it(
-    data: MultimodalDataModule, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_trainer_alone_gets_pinned_batches_and_for_a_gpu_alone(
+    monkeypatch: pytest.MonkeyPatch, device: str
 ) -> None:
-    assert not data.train_loader(1).pin_memory
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert data.train_loader(1).pin_memory
-    blocking: list[bool] = []
+    own = MultimodalDataModule(CONFIG)
+    own.trainer = trainer(device)
+    for loader in (own.train_dataloader(), own.val_dataloader()):
+        assert loader.pin_memory == (device == "cuda")
+    assert not own.train_loader(1).pin_memory
+    assert not own.held_out_loader("val").pin_memory
+
+
+@pytest.mark.parametrize("device", ["cpu", "mps", "cuda"])
+def test_nobody_waits_until_a_gpu_has_its_batch(
+    data: MultimodalDataModule, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    assert is_overridden("transfer_batch_to_device", data)
+    waits: list[bool] = []
     to = torch.Tensor.to
 
     def recorded(tensor: torch.Tensor, device: object, non_blocking: bool = False) -> torch.Tensor:
-        blocking.append(not non_blocking)
+        waits.append(not non_blocking)
         return to(tensor, "cpu")
 
     batch = random_batch()
     monkeypatch.setattr(torch.Tensor, "to", recorded)
-    moved = data.transfer_batch_to_device(batch, torch.device("cuda"), 0)
+    moved = data.transfer_batch_to_device(batch, torch.device(device), 0)
     assert moved.counts == batch.counts
-    assert len(blocking) == 12 and not any(blocking)
+    assert waits == [device != "cuda"] * 12
