@@ -208,6 +208,7 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="list the operations, half and half")
     options = parser.parse_args()
     times = in_processes(_times, [options], options.processes)
+    torch.set_num_threads(1)  # as each process did; the result says so
     device, dtype = _device()
     result = {
         "size": options.size,
@@ -222,7 +223,6 @@ def main() -> None:
         "environment": environment("auto"),
     }
     if options.profile:
-        torch.set_num_threads(1)
         works = block_works(SIZES[options.size], "50/50", device, dtype)
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"layouts_{options.size}_profile.txt").write_text(operations(works, device))

@@ -41,6 +41,7 @@ def main() -> None:
     rounds, processes = (*map(int, sys.argv[2:]), *(30, 5)[len(sys.argv[2:]) :])
     config = load_study(path)
     times = in_processes(_times, [path, rounds], processes)
+    torch.set_num_threads(threads_each(config.parallel_runs))  # as each did; the result says so
     result = {
         "study": config.name,
         "baseline": config.baseline,

@@ -112,8 +112,8 @@ MUTATIONS = [
     Mutation(
         "top-k over padding",
         "mot_lab/backbones/grouping.py",
-        "cell_of_modality[-1] = len(sizes)",
-        "cell_of_modality[-1] = 0",
+        "cell_N = torch.full_like(flat_N, len(sizes))",
+        "cell_N = torch.full_like(flat_N, 0)",
         "tests/backbones/test_expert_choice.py::test_padding_is_never_routed_and_takes_no_capacity",
     ),
     Mutation(

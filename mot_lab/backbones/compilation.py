@@ -2,10 +2,10 @@
 
 All blocks share one graph, which takes seconds where that of a whole network takes a minute, and
 runs faster (`docs/speed.md`). The mix of modalities changes from batch to batch, and is compiled
-for any; a modality that is absent altogether is a case of its own. Rows of a run have one shape,
-and are compiled for it, since torch (2.14) cannot compile FlexAttention for the CPU with rows of
-any length; where others come as well, as in the validation of a run with ``training.accumulate``,
-torch compiles once more, for any.
+for any; a modality that is absent, or has a single token, is a case of its own. Rows of a run have
+one shape, and are compiled for it, since torch (2.14) cannot compile FlexAttention for the CPU with
+rows of any shape. A run with ``training.accumulate`` validates with more rows than it trains with:
+then torch compiles once more.
 """
 
 from collections.abc import Callable, Sequence
