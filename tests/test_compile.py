@@ -30,9 +30,7 @@ def test_one_compilation_serves_fifty_batches_of_changing_mix() -> None:
     """Batches with fewer than two images are left out: torch compiles sizes 0 and 1 apart."""
     config = ModelConfig(backbone=tiny_backbone(layers=3))
     compiled, plain = (MultimodalModule(config, INTERFACE, "mot") for _ in range(2))
-    torch._dynamo.reset()
-    counter = CompileCounterWithBackend("eager")
-    compiled.net.transformer.compile_blocks(counter)
+    counter = _compiling(compiled)
     mixed = (batch for batch in random_batches() if batch.num_images > 1)
     mixes, paddings = set(), set()
     for batch in islice(mixed, 50):
@@ -65,8 +63,8 @@ def test_no_arm_is_compiled_more_than_twice(arm: str) -> None:
 
 @pytest.mark.parametrize("arm", ["mot", "mot_text_moe_4x"])
 def test_of_three_modalities_each_set_of_absent_ones_is_compiled_once(arm: str) -> None:
-    mixed = (batch for batch in random_batches(interface=CHAMELEON_SPEECH))
-    batches = list(islice((each for each in mixed if 1 not in each.counts.values()), 50))
+    given = random_batches(interface=CHAMELEON_SPEECH)
+    batches = list(islice((each for each in given if 1 not in each.counts.values()), 50))
     present = {tuple(map(bool, batch.counts.values())) for batch in batches}
     assert len(present) > 1
     assert _compilations(arm, CHAMELEON_SPEECH, batches) == len(present)
@@ -77,9 +75,7 @@ def test_masks_in_blocks_are_no_reason_to_compile_anew() -> None:
     """Each batch makes one of its own. Without gradients: FlexAttention has none on the CPU."""
     config = ModelConfig(backbone=tiny_backbone(width=64))
     compiled, plain = (MultimodalModule(config, INTERFACE, "mot") for _ in range(2))
-    torch._dynamo.reset()
-    counter = CompileCounterWithBackend("eager")
-    compiled.net.transformer.compile_blocks(counter)
+    counter = _compiling(compiled)
     compiled.net.transformer.kernel = "flex"
     mixed = (batch for batch in random_batches() if batch.num_images > 1)
     with torch.no_grad():
@@ -139,14 +135,20 @@ def test_all_arms_of_a_study_are_compiled_in_one_process() -> None:
     assert sum(graphs) > 8  # torch's own limit
 
 
-def _compilations(
-    arm: str, interface: DataInterface, batches: list[MultimodalBatch], reset: bool = True
-) -> int:
-    module = MultimodalModule(ModelConfig(backbone=tiny_backbone()), interface, arm)
+def _compiling(module: MultimodalModule, reset: bool = True) -> CompileCounterWithBackend:
+    """Counts the graphs that its blocks are compiled into."""
     if reset:
         torch._dynamo.reset()
     counter = CompileCounterWithBackend("eager")
     module.net.transformer.compile_blocks(counter)
+    return counter
+
+
+def _compilations(
+    arm: str, interface: DataInterface, batches: list[MultimodalBatch], reset: bool = True
+) -> int:
+    module = MultimodalModule(ModelConfig(backbone=tiny_backbone()), interface, arm)
+    counter = _compiling(module, reset)
     for batch in batches:
         module.losses(batch).total.backward()
     return counter.frame_count

@@ -25,8 +25,6 @@ OF_ANY_SIZE = ",".join(
         r"L\['context'\]\.(cos|sin)_T1E",
     )
 )
-
-
 # Graphs of one function. All arms in a process share these, each with and without gradients and
 # with each set of absent modalities; past the limit torch would go on without compiling.
 MOST_GRAPHS = 64
